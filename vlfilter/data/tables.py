@@ -1,0 +1,188 @@
+"""Score tables: one Parquet file a shard and scorer, whose footer says which input, weights and code made it.
+
+Layout: `<output>/<scorer>/<shard name>.parquet`, one row a sample in tar order with `key`, `uid`, the scorer's columns,
+`status` and `reason`. A shard is done when its table lies complete in its place and its footer matches what would be
+computed now; nothing else is proof.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vlfilter import __version__
+from vlfilter.data.samples import Status
+from vlfilter.data.shards import Shard
+from vlfilter.data.storage import filesystem, is_local, join, write_bytes
+from vlfilter.errors import VlfilterError
+
+FOOTER_KEY = b"vlfilter"
+FORMAT = 1
+HEAD = (pa.field("key", pa.string()), pa.field("uid", pa.string()))
+TAIL = (pa.field("status", pa.string()), pa.field("reason", pa.string()))
+
+
+def table_schema(columns: pa.Schema) -> pa.Schema:
+    return pa.schema([*HEAD, *columns, *TAIL])
+
+
+def digest(parts: Mapping[str, Any]) -> str:
+    """A hash of JSON values that does not depend on the order of their keys."""
+    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Footer:
+    """Where a table comes from. `fingerprint` is the digest of `parts`, the scorer's fingerprint in clear."""
+
+    shard: Shard
+    scorer: str
+    fingerprint: str
+    parts: Mapping[str, Any]
+    counts: Mapping[str, int]
+    seconds: float
+    warnings: tuple[str, ...] = ()
+    version: str = __version__
+    format: int = FORMAT
+
+    @property
+    def rows(self) -> int:
+        return sum(self.counts.values())
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self), sort_keys=True).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Footer:
+        fields = json.loads(data)
+        return cls(**{**fields, "shard": Shard(**fields["shard"]), "warnings": tuple(fields["warnings"])})
+
+
+def count_statuses(statuses: Iterable[str]) -> dict[str, int]:
+    counts = Counter(str(status) for status in statuses)
+    return {status: counts[status] for status in Status if counts[status]}
+
+
+class State(StrEnum):
+    DONE = "done"
+    STALE = "stale"
+    DAMAGED = "damaged"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class TableState:
+    """What lies in a table's place, and why it does not count as done when it does not."""
+
+    shard: Shard
+    scorer: str
+    state: State
+    why: str = ""
+    footer: Footer | None = field(default=None, repr=False)
+
+
+def table_url(output: str, scorer: str, shard_name: str) -> str:
+    return join(output, scorer, f"{shard_name}.parquet")
+
+
+def write_table(url: str, table: pa.Table, footer: Footer) -> None:
+    """Write a table with its footer, atomically. Raises `VlfilterError` when the place cannot be written."""
+    buffer = io.BytesIO()
+    metadata = {**(table.schema.metadata or {}), FOOTER_KEY: footer.to_json()}
+    pq.write_table(table.replace_schema_metadata(metadata), buffer, compression="zstd")
+    write_bytes(url, buffer.getvalue())
+
+
+def open_parquet(url: str) -> pq.ParquetFile:
+    fs, path = filesystem(url)
+    # Range reads only: Parquet knows what it needs, and a read-ahead block would cost more than the footer.
+    source = path if is_local(url) else fs.open(path, "rb", cache_type="none")
+    return pq.ParquetFile(source, memory_map=False)
+
+
+def read_footer(url: str) -> Footer:
+    """Raises `FileNotFoundError` when there is no table and `VlfilterError` when it is torn or not one of ours."""
+    try:
+        metadata = open_parquet(url).metadata
+        footer = Footer.from_json((metadata.metadata or {})[FOOTER_KEY])
+    except FileNotFoundError:
+        raise
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        raise VlfilterError(f"{url} is no complete score table ({type(error).__name__}: {error})") from error
+    if metadata.num_rows != footer.rows:
+        raise VlfilterError(f"{url} holds {metadata.num_rows} rows, its footer says {footer.rows}")
+    return footer
+
+
+def list_tables(output: str, scorer: str) -> set[str]:
+    """Names of the shards that have a table of this scorer, whatever its state."""
+    fs, path = filesystem(join(output, scorer))
+    if not fs.exists(path):
+        return set()
+    found = fs.find(path)
+    return {
+        entry[len(path) :].lstrip("/").removesuffix(".parquet")
+        for entry in found
+        if entry.endswith(".parquet") and not entry.rsplit("/", 1)[-1].startswith(".")
+    }
+
+
+def list_scorers(output: str) -> list[str]:
+    """The scorers that have tables below `output`."""
+    fs, path = filesystem(output)
+    if not fs.exists(path):
+        return []
+    entries = fs.ls(path, detail=True)
+    names = [e["name"].rstrip("/").rsplit("/", 1)[-1] for e in entries if e["type"] == "directory"]
+    return sorted(name for name in names if not name.startswith(".") and list_tables(output, name))
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    return ", ".join(sorted(key for key in {*old, *new} if old.get(key) != new.get(key)))
+
+
+def table_state(output: str, scorer: str, shard: Shard, parts: Mapping[str, Any], fingerprint: str) -> TableState:
+    """Compare the table in the shard's place with what would be computed now."""
+    try:
+        footer = read_footer(table_url(output, scorer, shard.name))
+    except FileNotFoundError:
+        return TableState(shard, scorer, State.MISSING)
+    except VlfilterError as error:
+        return TableState(shard, scorer, State.DAMAGED, str(error))
+    why = ""
+    if footer.format != FORMAT:
+        why = f"table format {footer.format}, now {FORMAT}"
+    elif footer.shard.url != shard.url:
+        why = f"made from {footer.shard.url}"
+    elif footer.shard != shard:
+        why = "the tar has changed"
+    elif footer.fingerprint != fingerprint:
+        why = f"the scorer has changed: {_differences(footer.parts, parts)}"
+    return TableState(shard, scorer, State.STALE if why else State.DONE, why, footer)
+
+
+def table_states(
+    output: str, scorer: str, shards: Iterable[Shard], parts: Mapping[str, Any], threads: int = 16
+) -> list[TableState]:
+    """`table_state` for many shards: one listing, then only the footers that exist, several at a time."""
+    fingerprint = digest(parts)
+    present = list_tables(output, scorer)
+
+    def look(shard: Shard) -> TableState:
+        if shard.name not in present:
+            return TableState(shard, scorer, State.MISSING)
+        return table_state(output, scorer, shard, parts, fingerprint)
+
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(look, shards))
