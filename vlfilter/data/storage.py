@@ -44,6 +44,11 @@ def is_local(url: str) -> bool:
     return split_protocol(url)[0] in (None, "file", "local")
 
 
+def absolute(url: str) -> str:
+    """The same place for a process that runs in another folder."""
+    return os.path.abspath(os.path.expanduser(url.removeprefix("file://"))) if is_local(url) else url
+
+
 def join(base: str, *parts: str) -> str:
     return "/".join([base.rstrip("/"), *(part.strip("/") for part in parts)])
 

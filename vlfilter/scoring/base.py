@@ -64,7 +64,10 @@ class Scorer(Protocol):
         ...
 
     def score(self, batch: Sequence[Prepared]) -> dict[str, Sequence[Any]]:
-        """One value a sample for each of `columns`, in the order of the batch."""
+        """One Python value (float, int, bool, str or None) a sample for each of `columns`, in the order of the batch.
+
+        Each score is a pure function of its own sample: batch neighbours never change it.
+        """
         ...
 
 

@@ -1,0 +1,74 @@
+"""What people look at on a run's page: progress, a table of shards, a histogram of each score."""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from uuid import UUID
+
+from prefect.artifacts import (
+    create_image_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from vlfilter.report.plots import score_histograms
+
+from vlfilter.data.tables import State
+from vlfilter.scoring.progress import BOARD, Progress
+from vlfilter.scoring.status import ScorerStatus
+
+MAX_ROWS = 1000  # of a table artifact: the server keeps it in one database field
+
+
+@contextmanager
+def progress_artifact(every: float = 3.0) -> Iterator[None]:
+    """A bar on the run's page that follows the board, in a thread of its own so that no shard waits for it."""
+    bar: UUID = create_progress_artifact(0.0, key="score-shards-progress", description="scored")
+    done = threading.Event()
+
+    def follow() -> None:
+        while not done.wait(every):
+            update()
+
+    def update() -> None:
+        progress = BOARD.read()
+        update_progress_artifact(bar, 100 * progress.fraction, describe_progress(progress))
+
+    thread = threading.Thread(target=follow, name="progress-artifact", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        update()
+
+
+def describe_progress(progress: Progress) -> str:
+    return (
+        f"{progress.shards_done} of {progress.shards_total} shards, {progress.samples} samples, "
+        f"{progress.failed} without a score, {progress.samples_per_second():.0f} samples/s"
+    )
+
+
+def shard_table(statuses: Sequence[ScorerStatus]) -> None:
+    """One row a shard and scorer, the open ones first."""
+    rows: list[dict[str, str]] = []
+    for status in statuses:
+        rows += [{"shard": name, "scorer": status.scorer, "state": s, "why": why} for name, s, why in status.open()]
+    for status in statuses:
+        for state in status.states:
+            if state.state is State.DONE and state.footer:
+                counts = ", ".join(f"{n} {name}" for name, n in state.footer.counts.items())
+                rows.append({"shard": state.shard.name, "scorer": status.scorer, "state": "done", "why": counts})
+    note = f" (the first {MAX_ROWS} of {len(rows)} rows)" if len(rows) > MAX_ROWS else ""
+    create_table_artifact(rows[:MAX_ROWS], key="score-shards-shards", description=f"Shards{note}")
+
+
+def histograms(output: str) -> None:
+    """The distribution of every score, as one picture."""
+    png = base64.b64encode(score_histograms(output)).decode()
+    create_image_artifact(f"data:image/png;base64,{png}", key="score-shards-histogram", description="Scores")

@@ -1,0 +1,17 @@
+"""The command line. Every command imports what it needs when it runs, so that `vlfilter --help` is quick."""
+
+from __future__ import annotations
+
+import sys
+
+from vlfilter.cli.app import app
+from vlfilter.errors import VlfilterError
+
+
+def main() -> None:
+    """Run a command; a user's mistake is one message and exit code 2, without a traceback."""
+    try:
+        app()
+    except VlfilterError as error:
+        print(f"vlfilter: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)

@@ -1,0 +1,164 @@
+"""`vlfilter …`: one function a command, thin over the library and the flows."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from vlfilter import __version__
+from vlfilter.errors import VlfilterError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+Scores = Annotated[str, typer.Option(help="Where the score tables are.", metavar="URL")]
+Where = Annotated[
+    str | None, typer.Option(help='E.g. "quality_score >= 2.5 and clip_score >= top(30%)".', metavar="EXPR")
+]
+Top = Annotated[str | None, typer.Option(help="Keep the best: 30% or a number of samples.", metavar="AMOUNT")]
+By = Annotated[str | None, typer.Option(help="The column --top goes by.", metavar="COLUMN")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def vlfilter(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    """Score, select and reshard the data that multimodal models learn from."""
+
+
+@app.command()
+def score(
+    shards: Annotated[
+        list[str], typer.Option(help="Path, glob, braces, folder, s3:// prefix or manifest.", metavar="SPEC")
+    ],
+    output: Annotated[str, typer.Option(help="Where the score tables go.", metavar="URL")],
+    scorer: Annotated[list[str], typer.Option(help="Repeat it to score with several in one pass.", metavar="NAME")],
+    model: Annotated[list[str] | None, typer.Option(help="Folder or hub name.", metavar="NAME=PATH")] = None,
+    compat: Annotated[str | None, typer.Option(help="`original`: as the published scripts.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
+    batch_tokens: Annotated[int, typer.Option(help="Tokens in a batch.")] = 8192,
+    workers: Annotated[int, typer.Option(help="Threads that decode beside the model.")] = 2,
+    option: Annotated[list[str] | None, typer.Option(help="An option of a scorer.", metavar="NAME.KEY=VALUE")] = None,
+) -> None:
+    """Score every sample of the shards; finished shards are not touched."""
+    from vlfilter.cli.scoring import run_score
+
+    run_score(
+        {
+            "shards": shards,
+            "output": output,
+            "scorer": scorer,
+            "model": _pairs(model or [], "--model"),
+            "compat": compat,
+            "device": device,
+            "dtype": dtype,
+            "batch_tokens": batch_tokens,
+            "workers": workers,
+            "options": _options(option or []),
+        }
+    )
+
+
+@app.command()
+def status(output: Annotated[str, typer.Option(help="Where the score tables are.", metavar="URL")]) -> None:
+    """Show what is done, stale, failed and missing, by scorer, and why."""
+    from vlfilter.cli.scoring import show_status
+
+    raise typer.Exit(show_status(output))
+
+
+@app.command()
+def select(
+    scores: Scores,
+    output: Annotated[str, typer.Option(help="FILE.npy (DataComp), .parquet or .txt (keys).", metavar="FILE")],
+    where: Where = None,
+    top: Top = None,
+    by: By = None,
+) -> None:
+    """Choose samples by an expression over score columns, or by an exact top fraction."""
+    from vlfilter.cli.choosing import run_select
+
+    run_select(scores, output, where, top, by)
+
+
+@app.command()
+def reshard(
+    shards: Annotated[list[str], typer.Option(help="The shards that were scored.", metavar="SPEC")],
+    subset: Annotated[str, typer.Option(help="What `select` wrote, or a DataComp subset.", metavar="FILE")],
+    output: Annotated[str, typer.Option(help="Where the new tars go.", metavar="URL")],
+    samples_per_shard: Annotated[int, typer.Option(help="Samples in a new tar.")] = 10_000,
+    workers: Annotated[int, typer.Option(help="Processes that copy.")] = 2,
+) -> None:
+    """Write the chosen samples to new tars, byte for byte; a run that was stopped goes on."""
+    from vlfilter.cli.choosing import run_reshard
+
+    run_reshard(shards, subset, output, samples_per_shard, workers)
+
+
+@app.command()
+def report(
+    scores: Scores,
+    output: Annotated[str, typer.Option(help="The HTML file.", metavar="FILE")] = "report.html",
+    where: Where = None,
+) -> None:
+    """Write one HTML file about the scores that opens without a network."""
+    from vlfilter.report.html import build_report
+
+    build_report(scores, output, where=where)
+    typer.echo(f"wrote {output}")
+
+
+@app.command()
+def explain(
+    key: Annotated[str, typer.Argument(help="A sample's key or uid.")],
+    scores: Scores,
+    where: Where = None,
+) -> None:
+    """Show where a sample lies, every score it has, and what decided about it."""
+    from vlfilter.cli.choosing import show_explanation
+
+    show_explanation(key, scores, where)
+
+
+@app.command()
+def demo(
+    output: Annotated[str, typer.Option(help="A folder for all that the demo makes.")] = "demo-output",
+    seed: Annotated[int, typer.Option(help="Of the data and the training.")] = 0,
+) -> None:
+    """Run the main job on real images with planted faults: train tiny scorers, score, select, reshard, report."""
+    from vlfilter.cli.demo import run_demo
+
+    run_demo(output, seed)
+
+
+def _pairs(given: list[str], option: str) -> dict[str, str]:
+    pairs = {}
+    for entry in given:
+        name, equals, value = entry.partition("=")
+        if not (name and equals and value):
+            raise VlfilterError(f"{option} {entry!r}: write NAME=VALUE.")
+        pairs[name] = value
+    return pairs
+
+
+def _options(given: list[str]) -> dict[str, dict[str, Any]]:
+    """`unifilter.image_mode=pad` → {"unifilter": {"image_mode": "pad"}}; values are read as JSON where they are JSON."""
+    import json
+
+    options: dict[str, dict[str, Any]] = {}
+    for name, value in _pairs(given, "--option").items():
+        scorer, dot, key = name.rpartition(".")
+        if not dot:
+            raise VlfilterError(f"--option {name!r}: write NAME.KEY=VALUE, e.g. unifilter.image_mode=pad.")
+        try:
+            options.setdefault(scorer, {})[key] = json.loads(value)
+        except json.JSONDecodeError:
+            options.setdefault(scorer, {})[key] = value
+    return options

@@ -1,0 +1,24 @@
+"""Prefect's settings for a run from the command line: its own talk stays out of the bar's way."""
+
+from __future__ import annotations
+
+import os
+
+DEFAULTS = {
+    "PREFECT_LOGGING_LEVEL": "WARNING",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    # The server that Prefect starts for a run writes task runs in batches, which keeps SQLite from locking up.
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "200",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "500",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_READ_BATCH_SIZE": "200",
+    "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
+}
+
+
+def quiet_prefect() -> None:
+    """Call before Prefect is imported. What the user's environment says stays as it is."""
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)

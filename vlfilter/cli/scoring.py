@@ -1,0 +1,134 @@
+"""`vlfilter score` and `vlfilter status`: the flow with a bar in the terminal, and what its output looks like."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from vlfilter.data.storage import check_writable
+from vlfilter.errors import VlfilterError
+from vlfilter.scoring.params import ScoreParams
+from vlfilter.scoring.plan import fingerprints, plan_run, record_run
+from vlfilter.scoring.progress import BOARD
+from vlfilter.scoring.status import ScorerStatus, plan_status, read_status
+
+MOST = 20  # open shards that are listed one by one
+console = Console()
+
+
+def parse_params(fields: dict[str, Any]) -> ScoreParams:
+    try:
+        return ScoreParams.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "--" + "-".join(str(part) for part in first["loc"][:1]).replace("_", "-")
+        raise VlfilterError(f"{name}: {first['msg']} (given: {first['input']!r}).") from None
+
+
+def run_score(fields: dict[str, Any]) -> None:
+    params = parse_params(fields)
+    found = plan_run(params)
+    check_writable(params.output)
+    todo = found.work
+    console.print(f"{len(found.shards)} shards, {len(todo)} to score with {' and '.join(params.scorer)}.")
+    if todo:
+        run_flow(params)
+        found = plan_run(params)
+    else:  # nothing to run: no server is started for it
+        record_run(params, fingerprints(params.scorers()))
+    statuses = plan_status(found, params.output)
+    show(statuses)
+    if found.work:
+        raise typer.Exit(1)
+
+
+def run_flow(params: ScoreParams) -> None:
+    """The flow in this process, against the server in PREFECT_API_URL or one that Prefect starts for the time."""
+    from vlfilter.cli.prefect import quiet_prefect
+
+    quiet_prefect()
+    with console.status("starting Prefect …"):
+        from flows.score_shards import score_shards
+    with terminal_bar():
+        score_shards(params, return_state=True)
+
+
+@contextmanager
+def terminal_bar() -> Iterator[None]:
+    """A bar that follows the board: shards, samples/s, samples without a score, time left."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TextColumn("{task.fields[detail]}"),
+        TimeRemainingColumn(),
+    )
+    done = threading.Event()
+    BOARD.start(0, 0)
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("starting", total=None, detail="")
+
+        def update() -> None:
+            now = BOARD.read()
+            if not now.shards_total:
+                return
+            detail = (
+                f"{now.shards_done}/{now.shards_total} shards · {now.samples} samples · "
+                f"{now.samples_per_second():.0f}/s · {now.failed} without a score"
+            )
+            bar.update(task, description="scoring", total=1.0, completed=now.fraction, detail=detail)
+
+        def follow() -> None:
+            while not done.wait(0.2):
+                update()
+
+        thread = threading.Thread(target=follow, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+            update()
+
+
+def show_status(output: str) -> int:
+    """Exit code 0 when everything is done, 1 otherwise."""
+    statuses = read_status(output)
+    show(statuses)
+    return int(any(status.open() for status in statuses))
+
+
+def show(statuses: list[ScorerStatus]) -> None:
+    table = Table(
+        "scorer", "done", "stale", "damaged", "failed", "missing", "samples", "with a score", "without, by status"
+    )
+    for status in statuses:
+        rows = status.rows()
+        without = ", ".join(f"{n} {name}" for name, n in rows.items() if name != "ok") or "–"
+        counts = [str(n) for n in status.counts.values()]
+        table.add_row(status.scorer, *counts, str(sum(rows.values())), str(rows.get("ok", 0)), without)
+    console.print(table)
+    for status in statuses:
+        if status.note:
+            console.print(f"{status.scorer}: {status.note}")
+        still_open = status.open()
+        for shard, state, why in still_open[:MOST]:
+            console.print(f"{status.scorer} {shard}: {state}{': ' + why if why else ''}", markup=False, highlight=False)
+        if len(still_open) > MOST:
+            console.print(f"… and {len(still_open) - MOST} more shards")
+        for state in status.states:
+            for warning in state.footer.warnings if state.footer else ():
+                console.print(f"{status.scorer} {state.shard.name}: {warning}", markup=False, highlight=False)
+
+
+logging.getLogger("vlfilter").addHandler(logging.NullHandler())

@@ -1,0 +1,128 @@
+"""One shard through all scorers: read once, decode once, score many, write one table a scorer."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute
+
+from vlfilter.data.decode import Limits
+from vlfilter.data.reader import ShardReader
+from vlfilter.data.samples import SampleError, Status
+from vlfilter.data.shards import Shard
+from vlfilter.data.tables import Footer, count_statuses, digest, table_schema, table_url, write_table
+from vlfilter.errors import ShardError
+from vlfilter.scoring.batching import Batcher, BatchRunner, Row
+from vlfilter.scoring.pipeline import prepare_shard
+from vlfilter.scoring.progress import BOARD, ProgressBoard
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """`workers` threads decode beside the model; `limits` cap what one sample may cost."""
+
+    workers: int = 2
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardResult:
+    """What came of one shard and scorer: the table's footer, as written."""
+
+    scorer: str
+    url: str
+    footer: Footer
+
+
+def score_shard(
+    shard: Shard,
+    runners: Sequence[BatchRunner],
+    output: str,
+    settings: EngineSettings,
+    board: ProgressBoard = BOARD,
+) -> list[ShardResult]:
+    """Score every sample of a shard with every runner and write the tables.
+
+    Raises `ShardError` when the tar cannot be read, when a table would not have one row a sample, or when a scorer
+    failed on every sample; storage errors come through, so that the caller may try again. No table is written then.
+    """
+    started = time.perf_counter()
+    reader = ShardReader(shard)
+    scorers = [runner.scorer for runner in runners]
+    outputs = [(Batcher(runner), TableBuilder(runner.scorer.columns)) for runner in runners]
+    samples = prepare_shard(reader, scorers, settings.workers, settings.limits)
+    for position, sample in enumerate(samples):
+        for (batcher, builder), prepared in zip(outputs, sample.inputs, strict=True):
+            builder.expect(sample.key, sample.uid)
+            batcher.add(position, prepared)
+            builder.take(batcher.rows)
+        board.add(size=sample.size, samples=1, failed=any(isinstance(p, SampleError) for p in sample.inputs))
+    return [_finish(shard, batcher, builder, output, reader.warnings, started) for batcher, builder in outputs]
+
+
+def _finish(
+    shard: Shard, batcher: Batcher, builder: TableBuilder, output: str, warnings: Sequence[str], started: float
+) -> ShardResult:
+    scorer = batcher.runner.scorer
+    batcher.finish()
+    builder.take(batcher.rows)
+    table = builder.table(shard)
+    counts = count_statuses(table["status"].to_pylist())
+    if counts.get(Status.FAILED, 0) > 1 and Status.OK not in counts:
+        first = table.filter(pa.compute.equal(table["status"], str(Status.FAILED)))["reason"][0]
+        raise ShardError(f"{shard.url}: {scorer.name} scored no sample at all. The first failure: {first}")
+    parts = scorer.fingerprint()
+    seconds = round(time.perf_counter() - started, 3)
+    footer = Footer(shard, scorer.name, digest(parts), parts, counts, seconds, tuple(warnings))
+    url = table_url(output, scorer.name, shard.name)
+    write_table(url, table, footer)
+    return ShardResult(scorer.name, url, footer)
+
+
+class TableBuilder:
+    """Rows in tar order, packed into Arrow as soon as a stretch is complete, so that memory stays small."""
+
+    STRETCH = 4096
+
+    def __init__(self, columns: pa.Schema):
+        self.schema = table_schema(columns)
+        self._columns = columns.names
+        self._waiting: deque[tuple[str, str]] = deque()
+        self._next = 0
+        self._rows: list[dict[str, Any]] = []
+        self._batches: list[pa.RecordBatch] = []
+
+    def expect(self, key: str, uid: str) -> None:
+        """Announce the next sample of the tar."""
+        self._waiting.append((key, uid))
+
+    def take(self, rows: dict[int, Row | SampleError]) -> None:
+        """Move finished rows out of `rows`, as far as they follow on without a gap."""
+        while self._waiting and self._next in rows:
+            key, uid = self._waiting.popleft()
+            row = rows.pop(self._next)
+            self._next += 1
+            if isinstance(row, SampleError):
+                values: dict[str, Any] = {"status": str(row.status), "reason": row.reason}
+            else:
+                values = {**row, "status": str(Status.OK)}
+            self._rows.append({"key": key, "uid": uid, **values})
+            if len(self._rows) == self.STRETCH:
+                self._pack()
+
+    def table(self, shard: Shard) -> pa.Table:
+        """All rows. Raises `ShardError` when a sample that went in has none."""
+        if self._waiting:
+            key = self._waiting[0][0]
+            raise ShardError(f"{shard.url}: no row came out for {len(self._waiting)} samples, the first {key!r}.")
+        self._pack()
+        return pa.Table.from_batches(self._batches, schema=self.schema)
+
+    def _pack(self) -> None:
+        self._batches.append(pa.RecordBatch.from_pylist(self._rows, schema=self.schema))
+        self._rows = []

@@ -1,0 +1,31 @@
+"""Loaded scorers, kept from shard to shard: a process pays for a model once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from vlfilter.data.tables import digest
+from vlfilter.scoring.base import make_scorer
+from vlfilter.scoring.batching import BatchRunner
+from vlfilter.scoring.params import ScoreParams
+
+_lock = threading.Lock()
+_kept: dict[str, tuple[str, BatchRunner]] = {}
+
+
+def load_runners(params: ScoreParams, names: Sequence[str]) -> list[BatchRunner]:
+    """Runners for scorers of the run. A scorer is loaded again only when its fingerprint or its device has changed."""
+    runners = []
+    for given in params.scorer:
+        scorer = make_scorer(given, params.settings(given))
+        if scorer.name not in names:
+            continue
+        version = digest({"fingerprint": scorer.fingerprint(), "device": params.device, "tokens": params.batch_tokens})
+        with _lock:
+            if _kept.get(given, ("", None))[0] != version:
+                _kept.pop(given, None)  # free the old weights before the new ones come
+                scorer.load()
+                _kept[given] = (version, BatchRunner(scorer, params.batch_tokens))
+            runners.append(_kept[given][1])
+    return runners

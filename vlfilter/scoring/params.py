@@ -1,0 +1,76 @@
+"""What a scoring run is told: one model is the flow's form in the UI, the command line's options and the YAML."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from vlfilter.errors import VlfilterError
+from vlfilter.scoring.base import Scorer, ScorerSettings, make_scorer
+
+
+class ScoreParams(BaseModel):
+    """Score every sample of some shards with one or more scorers."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    shards: str | list[str] = Field(
+        description="Tar shards: a path, a glob, braces, a directory, an s3:// prefix, or a manifest file.",
+        examples=["s3://bucket/data/{00000..00099}.tar"],
+    )
+    output: str = Field(
+        description="Where the score tables go: a folder or an s3:// URL.", examples=["s3://bucket/scores"]
+    )
+    scorer: list[str] = Field(
+        description="Scorers to run; each image is read and decoded once for all of them.",
+        min_length=1,
+        examples=[["unifilter"]],
+    )
+    model: dict[str, str] = Field(
+        default_factory=dict,
+        description="Checkpoint of each scorer: a local folder or a hub name.",
+        examples=[{"unifilter": "weizhiwang/UniFilter-Qwen2.5-1.5B"}],
+    )
+    compat: Literal["original"] | None = Field(
+        default=None, description="`original` reproduces the published scripts, their known faults included."
+    )
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="Of the weights; auto is bfloat16 on CUDA and float32 on CPU."
+    )
+    batch_tokens: int = Field(default=8192, ge=1, description="Tokens in a batch, padding and image tokens included.")
+    workers: int = Field(default=2, ge=1, le=256, description="Threads that read and decode beside the model.")
+    shards_in_flight: int = Field(default=2, ge=1, le=64, description="Shards that one process works on at a time.")
+    group_size: int = Field(default=250, ge=1, le=1000, description="Shards in one group of tasks.")
+    options: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="Further options of a scorer, by its name.",
+        examples=[{"unifilter": {"image_mode": "pad"}}],
+    )
+
+    def settings(self, scorer: str) -> ScorerSettings:
+        if scorer not in self.model:
+            raise VlfilterError(f"scorer {scorer!r} needs a model: give --model {scorer}=FOLDER_OR_HUB_NAME.")
+        return ScorerSettings(
+            model=self.model[scorer],
+            device=self.device,
+            dtype=self.dtype,
+            compat=self.compat,
+            options=self.options.get(scorer, {}),
+        )
+
+    def scorers(self) -> list[Scorer]:
+        """The scorers, checked but not loaded. Raises `VlfilterError` for a wrong name, model or option."""
+        if twice := {name for name in self.scorer if self.scorer.count(name) > 1}:
+            raise VlfilterError(f"scorer {sorted(twice)[0]!r} is given twice.")
+        for given, what in ((self.model, "--model"), (self.options, "--option")):
+            if unknown := sorted(set(given) - set(self.scorer)):
+                raise VlfilterError(
+                    f"{what} names {unknown[0]!r}, which is not among the scorers: {', '.join(self.scorer)}."
+                )
+        made = [make_scorer(name, self.settings(name)) for name in self.scorer]
+        names = [scorer.name for scorer in made]
+        if len(set(names)) < len(names):
+            raise VlfilterError(f"two scorers would write the same tables: {', '.join(names)}.")
+        return made

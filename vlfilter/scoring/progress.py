@@ -1,0 +1,60 @@
+"""How far a run is: counters that the engine adds to and that a terminal bar or an artifact reads."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """`bytes_*` count tar bytes of the shards to do, the best measure of what is left; `failed` counts samples
+    without a score."""
+
+    bytes_total: int = 0
+    bytes_done: int = 0
+    shards_total: int = 0
+    shards_done: int = 0
+    shards_failed: int = 0
+    samples: int = 0
+    failed: int = 0
+    started: float = 0.0
+
+    @property
+    def fraction(self) -> float:
+        return min(1.0, self.bytes_done / self.bytes_total) if self.bytes_total else 1.0
+
+    def samples_per_second(self) -> float:
+        return self.samples / max(time.monotonic() - self.started, 1e-6)
+
+
+class ProgressBoard:
+    """Thread-safe; one a process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._now = Progress()
+
+    def start(self, shards: int, size: int) -> None:
+        with self._lock:
+            self._now = Progress(bytes_total=size, shards_total=shards, started=time.monotonic())
+
+    def add(self, *, size: int = 0, samples: int = 0, failed: int = 0, shards: int = 0, shards_failed: int = 0) -> None:
+        with self._lock:
+            now = self._now
+            self._now = replace(
+                now,
+                bytes_done=now.bytes_done + size,
+                samples=now.samples + samples,
+                failed=now.failed + failed,
+                shards_done=now.shards_done + shards,
+                shards_failed=now.shards_failed + shards_failed,
+            )
+
+    def read(self) -> Progress:
+        with self._lock:
+            return self._now
+
+
+BOARD = ProgressBoard()

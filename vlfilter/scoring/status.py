@@ -1,0 +1,79 @@
+"""How a scoring output stands: done, stale, failed, missing, by scorer and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from vlfilter.data.shards import list_shards
+from vlfilter.data.tables import State, TableState, table_states
+from vlfilter.errors import VlfilterError
+from vlfilter.scoring.base import make_scorer
+from vlfilter.scoring.failures import read_failures
+from vlfilter.scoring.plan import Plan, recorded_run, recorded_scorers
+
+
+@dataclass(frozen=True)
+class ScorerStatus:
+    """One scorer's tables. `failures` gives the reason of every shard whose last try failed; `note` says what could
+    not be checked, if anything."""
+
+    scorer: str
+    states: tuple[TableState, ...]
+    failures: dict[str, str]
+    note: str = ""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        counts = Counter("failed" if self.failed(s) else str(s.state) for s in self.states)
+        return {name: counts[name] for name in ("done", "stale", "damaged", "failed", "missing")}
+
+    def failed(self, state: TableState) -> bool:
+        return state.state is not State.DONE and state.shard.name in self.failures
+
+    def rows(self) -> dict[str, int]:
+        """Samples by status, over the tables that are done."""
+        total: Counter[str] = Counter()
+        for state in self.states:
+            if state.state is State.DONE and state.footer:
+                total.update(state.footer.counts)
+        return dict(total)
+
+    def open(self) -> list[tuple[str, str, str]]:
+        """(shard, state, why) of every shard that is not done."""
+        return [
+            (s.shard.name, "failed" if self.failed(s) else str(s.state), self.failures.get(s.shard.name, s.why))
+            for s in self.states
+            if s.state is not State.DONE
+        ]
+
+
+def plan_status(plan: Plan, output: str) -> list[ScorerStatus]:
+    """The status of a run that was just planned."""
+    scorers = dict.fromkeys(state.scorer for state in plan.states)
+    return [
+        ScorerStatus(name, tuple(s for s in plan.states if s.scorer == name), read_failures(output, name))
+        for name in scorers
+    ]
+
+
+def read_status(output: str) -> list[ScorerStatus]:
+    """Compare the tables below `output` with the tars and models as they are now.
+
+    Raises `VlfilterError` when no run has written there or the shards cannot be listed any more.
+    """
+    scorers = recorded_scorers(output)
+    if not scorers:
+        raise VlfilterError(f"no run has written {output} yet: `vlfilter score --output {output}` does.")
+    found = []
+    for name in scorers:
+        params, parts = recorded_run(output, name)
+        note = ""
+        try:
+            asked = next(given for given in params.scorer if given == name or given.endswith(name))
+            parts = make_scorer(asked, params.settings(asked)).fingerprint()
+        except (VlfilterError, StopIteration) as error:
+            note = f"compared with the model as it was at the last run ({error})"
+        states = table_states(output, name, list_shards(params.shards), parts)
+        found.append(ScorerStatus(name, tuple(states), read_failures(output, name), note))
+    return found
