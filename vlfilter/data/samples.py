@@ -31,6 +31,9 @@ class SampleError(Exception):
         self.status = status
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type[SampleError], tuple[Status, str]]:
+        return SampleError, (self.status, self.reason)  # an exception's own way would pass one argument
+
 
 @dataclass(frozen=True, slots=True)
 class Member:
