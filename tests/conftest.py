@@ -7,6 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.prefect_server import prefect_api
+
+__all__ = ["prefect_api"]
+
 
 def _forget_connections() -> None:
     """A file system that was made for another endpoint must not be used again."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 
 DEFAULTS = {
-    "PREFECT_LOGGING_LEVEL": "WARNING",
+    # The terminal belongs to the bar and the summary; logs still go to the server.
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "vlfilter,flows,tasks",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
     # The server that Prefect starts for a run writes task runs in batches, which keeps SQLite from locking up.
