@@ -1,53 +1,52 @@
-"""All score tables below one place, read as if they were one: shard by shard, columns of several scorers side by side."""
+"""All score tables below one place, read as if they were one: shard by shard, several scorers' columns together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
 import pyarrow as pa
 
-from vlfilter.data.tables import Footer, list_scorers, list_tables, open_parquet, read_footer, table_url
+from vlfilter.data.storage import is_local
+from vlfilter.data.tables import FOOTER_KEY, Footer, list_scorers, list_tables, open_parquet, read_footer, table_url
 from vlfilter.errors import VlfilterError
 
 SHARED = ("key", "uid")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Scores:
     """The tables of some scorers over the same shards.
 
-    Columns are named `column` where only one scorer has it, and always also `scorer.column`; `key` and `uid` are shared.
+    Columns are named `column` where only one scorer has it, and always also `scorer.column`; all share `key` and `uid`.
+    `shards` holds every name that any scorer has a table for, `tables` those of each scorer.
     """
 
     url: str
     shards: tuple[str, ...]
     schemas: dict[str, pa.Schema]
+    tables: dict[str, frozenset[str]]
 
     @classmethod
     def open(cls, url: str) -> Scores:
-        """Raises `VlfilterError` when there are no tables, or when the scorers cover different shards."""
+        """Raises `VlfilterError` when there are no tables. That they are complete is checked by `require`."""
         scorers = list_scorers(url)
         if not scorers:
             raise VlfilterError(f"no score tables below {url}: run `vlfilter score --output {url}` first.")
-        names = {scorer: list_tables(url, scorer) for scorer in scorers}
-        union = set[str]().union(*names.values())
-        for scorer, have in names.items():
-            if missing := sorted(union - have):
-                raise VlfilterError(
-                    f"{len(missing)} of {len(union)} shards have no {scorer} table ({', '.join(missing[:3])} …): "
-                    f"run `vlfilter score` with --scorer {scorer} over them, or remove {url}/{scorer}."
-                )
-        first = min(union)
-        schemas = {scorer: open_parquet(table_url(url, scorer, first)).schema_arrow for scorer in scorers}
-        return cls(url, tuple(sorted(union)), schemas)
+        tables = {scorer: frozenset(list_tables(url, scorer)) for scorer in scorers}
+        schemas = {scorer: _schema(table_url(url, scorer, min(names))) for scorer, names in tables.items()}
+        return cls(url, tuple(sorted(frozenset[str]().union(*tables.values()))), schemas, tables)
 
     def resolve(self, column: str) -> tuple[str, str]:
         """(scorer, column) of a column's name. Raises `VlfilterError` for an unknown or an ambiguous one."""
         if column in SHARED:
-            return next(iter(self.schemas)), column
+            return max(self.schemas, key=lambda scorer: len(self.tables[scorer])), column
         scorer, dot, name = column.rpartition(".")
         owners = [s for s, schema in self.schemas.items() if name in schema.names and (not dot or s == scorer)]
         if not owners:
@@ -63,38 +62,104 @@ class Scores:
         times = {name: sum(other == name for _, other in own) for _, name in own}
         return [name if times[name] == 1 else f"{scorer}.{name}" for scorer, name in own]
 
+    def column_type(self, column: str) -> pa.DataType:
+        scorer, name = self.resolve(column)
+        return self.schemas[scorer].field(name).type
+
+    def scorers(self, columns: Iterable[str]) -> list[str]:
+        """The scorers that the columns belong to; `key` and `uid` count for none unless they stand alone."""
+        columns = list(columns)
+        own = [column for column in columns if column not in SHARED] or columns
+        return list(dict.fromkeys(self.resolve(column)[0] for column in own))
+
+    def require(self, columns: Iterable[str]) -> None:
+        """Raises `VlfilterError` when a scorer that these columns need lacks the table of a shard."""
+        for scorer in self.scorers(columns):
+            if missing := sorted(set(self.shards) - self.tables[scorer]):
+                raise VlfilterError(
+                    f"{len(missing)} of {len(self.shards)} shards have no {scorer} table ({', '.join(missing[:3])}"
+                    f"{', …' if len(missing) > 3 else ''}): run `vlfilter score --scorer {scorer}` over them first."
+                )
+
     def footer(self, shard: str, scorer: str | None = None) -> Footer:
         return read_footer(table_url(self.url, scorer or next(iter(self.schemas)), shard))
 
     def read(self, shard: str, columns: Iterable[str]) -> pa.Table:
-        """The given columns of one shard, rows in tar order, under the names they were asked for."""
-        wanted: dict[str, dict[str, str]] = {}
+        """The given columns of one shard, rows in tar order, under the names they were asked for.
+
+        Raises `VlfilterError` for a damaged table, or when the scorers' tables come from different versions of the tar:
+        rows are joined by position, which holds only for tables of the same tar.
+        """
+        columns = list(dict.fromkeys(columns))
+        scorers = self.scorers(columns)
+        wanted: dict[str, dict[str, str]] = {scorer: {} for scorer in scorers}
         for column in columns:
-            scorer, name = self.resolve(column)
-            wanted.setdefault(scorer, {})[column] = name
+            scorer, name = (scorers[0], column) if column in SHARED else self.resolve(column)
+            wanted[scorer][column] = name
         arrays: dict[str, pa.ChunkedArray] = {}
         made_from: Footer | None = None
         for scorer, names in wanted.items():
-            file = open_parquet(table_url(self.url, scorer, shard))
-            if len(wanted) > 1:  # rows are joined by position, which holds only for tables of the same tar
-                footer = self.footer(shard, scorer)
-                if made_from and footer.shard != made_from.shard:
-                    raise VlfilterError(
-                        f"shard {shard}: {made_from.scorer} and {scorer} scored different versions of the tar; score again."
-                    )
-                made_from = footer
-            table = file.read(columns=sorted(set(names.values())))
+            url = table_url(self.url, scorer, shard)
+            table, footer = _read(url, sorted(set(names.values())))
+            if made_from and footer.shard != made_from.shard:
+                raise VlfilterError(
+                    f"shard {shard}: {made_from.scorer} and {scorer} scored different versions of the tar; "
+                    "run `vlfilter score` again with both."
+                )
+            made_from = footer
             arrays |= {alias: table[name] for alias, name in names.items()}
         return pa.table({column: arrays[column] for column in columns})
 
-    def stream(self, columns: Iterable[str], threads: int = 4) -> Iterator[tuple[str, pa.Table]]:
-        """(shard, table) of every shard in order of name, a few shards read ahead, the rest never in memory."""
+    def map(
+        self, columns: Iterable[str], function: Callable[[str, pa.Table], T], threads: int | None = None
+    ) -> Iterator[T]:
+        """`function(shard, table)` of every shard, in order of name.
+
+        Shards are read and the function is run in a few threads, some shards ahead of the consumer; what lies in memory
+        does not grow with the number of shards.
+        """
         columns = list(dict.fromkeys(columns))
+        threads = threads or (4 if is_local(self.url) else 16)  # object stores: waiting, not work
         with ThreadPoolExecutor(threads) as pool:
             names = iter(self.shards)
-            pending = [(name, pool.submit(self.read, name, columns)) for name in islice(names, 2 * threads)]
-            while pending:
-                name, future = pending.pop(0)
-                for following in islice(names, 1):
-                    pending.append((following, pool.submit(self.read, following, columns)))
-                yield name, future.result()
+
+            def submit(name: str) -> Future[T]:
+                return pool.submit(lambda: function(name, self.read(name, columns)))
+
+            pending = deque(submit(name) for name in islice(names, 2 * threads))
+            try:
+                while pending:
+                    done = pending.popleft().result()
+                    pending.extend(submit(name) for name in islice(names, 1))
+                    yield done
+            finally:
+                for future in pending:
+                    future.cancel()
+
+    def stream(self, columns: Iterable[str], threads: int | None = None) -> Iterator[tuple[str, pa.Table]]:
+        """(shard, table) of every shard in order of name."""
+        return self.map(columns, lambda shard, table: (shard, table), threads)
+
+
+def _schema(url: str) -> pa.Schema:
+    try:
+        schema: pa.Schema = open_parquet(url).schema_arrow
+    except (OSError, pa.ArrowException) as error:
+        raise VlfilterError(f"{url} is damaged ({error}): `vlfilter score` makes it anew.") from error
+    return schema
+
+
+def _read(url: str, columns: list[str]) -> tuple[pa.Table, Footer]:
+    try:
+        with open_parquet(url) as file:
+            footer = Footer.from_json((file.metadata.metadata or {})[FOOTER_KEY])
+            if missing := set(columns) - set(file.schema_arrow.names):
+                raise VlfilterError(
+                    f"{url} has no column {', '.join(sorted(missing))}: `vlfilter score` makes it anew."
+                )
+            # One thread: shards are read beside each other already.
+            return file.read(columns=columns, use_threads=False), footer
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        raise VlfilterError(
+            f"{url} cannot be read ({type(error).__name__}: {error}); see `vlfilter status`."
+        ) from error

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import re
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -41,9 +40,7 @@ def pack_uids(uids: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]
     if isinstance(uids, pa.ChunkedArray):
         uids = uids.combine_chunks()
     packed = np.zeros(len(uids), UID_DTYPE)
-    valid = np.asarray(
-        pc.fill_null(pc.equal(pc.binary_length(uids), UID_LENGTH), False)
-    )
+    valid = np.asarray(pc.fill_null(pc.equal(pc.binary_length(uids), UID_LENGTH), False))
     if not valid.all():
         some = np.flatnonzero(valid)
         if len(some):
@@ -51,12 +48,8 @@ def pack_uids(uids: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]
         return packed, valid
     if not len(uids):
         return packed, valid
-    offsets = np.frombuffer(
-        uids.buffers()[1], np.int64 if pa.types.is_large_string(uids.type) else np.int32
-    )
-    characters = np.frombuffer(
-        uids.buffers()[2], np.uint8, UID_LENGTH * len(uids), int(offsets[uids.offset])
-    )
+    offsets = np.frombuffer(uids.buffers()[1], np.int64 if pa.types.is_large_string(uids.type) else np.int32)
+    characters = np.frombuffer(uids.buffers()[2], np.uint8, UID_LENGTH * len(uids), int(offsets[uids.offset]))
     nibbles = _NIBBLE[characters].reshape(-1, UID_LENGTH)
     valid = nibbles.max(axis=1) < 16
     halves = ((nibbles[:, ::2] << 4) | nibbles[:, 1::2]).view(">u8").astype(np.uint64)
@@ -69,14 +62,19 @@ def sort_packed(packed: np.ndarray) -> np.ndarray:
     return packed[np.lexsort((packed["f1"], packed["f0"]))]
 
 
+def first_of_each(packed: np.ndarray) -> np.ndarray:
+    """For sorted packed uids, n booleans: False where the one before is the same."""
+    first = np.ones(len(packed), bool)
+    first[1:] = (packed["f0"][1:] != packed["f0"][:-1]) | (packed["f1"][1:] != packed["f1"][:-1])
+    return first
+
+
 def is_sorted(packed: np.ndarray, step: int = 2**20) -> bool:
     """Whether packed uids ascend; reads a memory map in pieces."""
     for start in range(0, len(packed) - 1, step):
         piece = packed[start : start + step + 1]
         high, low = piece["f0"], piece["f1"]
-        if np.any(
-            (high[1:] < high[:-1]) | ((high[1:] == high[:-1]) & (low[1:] < low[:-1]))
-        ):
+        if np.any((high[1:] < high[:-1]) | ((high[1:] == high[:-1]) & (low[1:] < low[:-1]))):
             return False
     return True
 
@@ -104,10 +102,7 @@ class Subset:
         if halves is None:
             return self.names.get(uid, 0)
         wanted = np.array(halves, UID_DTYPE)
-        left, right = (
-            int(np.searchsorted(self.packed, wanted, side))
-            for side in ("left", "right")
-        )
+        left, right = (int(np.searchsorted(self.packed, wanted, side)) for side in ("left", "right"))
         return right - left
 
 
@@ -119,14 +114,10 @@ def read_subset(url: str) -> Subset:
     kind = PurePosixPath(url).suffix
     readers = {".npy": _read_npy, ".parquet": _read_parquet, ".txt": _read_keys}
     if kind not in readers:
-        raise VlfilterError(
-            f"{url}: a subset is a {', '.join(FORMATS)} file, not {kind or 'one without a suffix'!r}."
-        )
+        raise VlfilterError(f"{url}: a subset is a {', '.join(FORMATS)} file, not {kind or 'one without a suffix'!r}.")
     fs, path = filesystem(url)
     if not fs.isfile(path):
-        raise VlfilterError(
-            f"there is no subset file {url}: write one with `vlfilter select --output {url}`."
-        )
+        raise VlfilterError(f"there is no subset file {url}: write one with `vlfilter select --output {url}`.")
     return readers[kind](url)
 
 
@@ -137,11 +128,7 @@ def _read_npy(url: str) -> Subset:
     try:
         if not is_local(url):
             data = read_bytes(url)
-            packed = (
-                np.load(io.BytesIO(data), allow_pickle=False)
-                if magic
-                else np.frombuffer(data, UID_DTYPE)
-            )
+            packed = np.load(io.BytesIO(data), allow_pickle=False) if magic else np.frombuffer(data, UID_DTYPE)
         elif magic:
             packed = np.load(path, mmap_mode="r", allow_pickle=False)
         else:  # a bare np.memmap, which DataComp's resharder accepts too
@@ -158,29 +145,21 @@ def _read_npy(url: str) -> Subset:
 def _read_parquet(url: str) -> Subset:
     try:
         with open_read(url) as file:
-            uids = (
-                pq.read_table(file, columns=["uid"])["uid"]
-                .cast(pa.large_string())
-                .combine_chunks()
-            )
+            uids = pq.read_table(file, columns=["uid"])["uid"].cast(pa.large_string()).combine_chunks()
     except (OSError, KeyError, pa.ArrowException) as error:
-        raise VlfilterError(
-            f"{url} is no subset: it should be Parquet with a column `uid` ({error})."
-        ) from error
+        raise VlfilterError(f"{url} is no subset: it should be Parquet with a column `uid` ({error}).") from error
+    # Each row is a sample and not a wish for a copy: two samples with one uid ask for one copy of each.
     packed, valid = pack_uids(uids)
     others = uids.filter(pa.array(~valid)).drop_null().to_pylist()
-    return Subset(url, "uid", sort_packed(packed[valid]), Counter(others))
+    ordered = sort_packed(packed[valid])
+    return Subset(url, "uid", ordered[first_of_each(ordered)], {uid: 1 for uid in others if uid})
 
 
 def _read_keys(url: str) -> Subset:
     try:
-        lines = (
-            read_bytes(url).decode().split("\n")
-        )  # not splitlines: a key may hold other separators
+        lines = read_bytes(url).decode().split("\n")  # not splitlines: a key may hold other separators
     except UnicodeDecodeError as error:
-        raise VlfilterError(
-            f"{url} is not UTF-8 text with one key a line ({error})."
-        ) from error
+        raise VlfilterError(f"{url} is not UTF-8 text with one key a line ({error}).") from error
     # A set: a key that several shards hold is listed once for each, which asks for one copy of each.
     return Subset(
         url,
