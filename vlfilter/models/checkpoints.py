@@ -1,0 +1,173 @@
+"""Vision-language checkpoints in the published layout: checked first, loaded once, written back."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vlfilter.data.storage import temporary_path
+from vlfilter.errors import VlfilterError
+from vlfilter.models.bodies import attention
+from vlfilter.models.folders import model_folder, read_json, weight_files
+from vlfilter.models.layout import VISION_PREFIX, our_name, parse_config, published_config, published_name
+from vlfilter.models.locate import (
+    KNOWN_RESAMPLE,
+    VisionSource,
+    VisionWeights,
+    check_vlm_folder,
+    embedded_vision_config,
+    vision_source,
+)
+from vlfilter.models.preprocess import ImageSettings, image_settings, preprocessor_config
+from vlfilter.models.tokenizer import VlmTokenizer, load_tokenizer
+from vlfilter.models.vision import VisionConfig, vision_config
+from vlfilter.models.vlm import VisionLanguageModel, VlmConfig
+from vlfilter.models.weights import SHARD_BYTES, StoredTensor, fill, open_weights, write_weights
+
+
+@dataclass(frozen=True)
+class LoadedVlm:
+    """A model in eval mode on its device, with what prepares its input."""
+
+    model: VisionLanguageModel
+    tokenizer: VlmTokenizer
+    images: ImageSettings
+    config: VlmConfig
+
+
+def load_vlm(
+    model: str,
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    vision: VisionWeights = "auto",
+    head_dtype: torch.dtype = torch.float32,
+) -> LoadedVlm:
+    """Load a classifier's checkpoint from a local folder or the hub.
+
+    `dtype` is that of the tower, the projector and the body, `head_dtype` that of the score head and the logits; for
+    `vision` see `vision_source`. Memory: the model itself and one tensor. Raises `VlfilterError`, before weights are
+    read, for a folder that lacks something or whose tensors do not fit its config.json.
+    """
+    folder = model_folder(model)
+    config_json = check_vlm_folder(folder)
+    source = vision_source(folder, config_json, vision)
+    tower_config, settings, tower_folder = _tower(folder, config_json, source)
+    config = parse_config(config_json, tower_config, str(folder))
+    tokenizer = load_tokenizer(folder)
+    tensors = _named_ours(open_weights(weight_files(folder)))
+    if tower_folder is not None:
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(VISION_PREFIX)}
+        tensors |= tower_tensors(tower_folder)
+    with empty_parameters():
+        vlm = VisionLanguageModel(config, attention(config.body.model_type, device))
+    fill(vlm, tensors, str(folder), device, lambda name: head_dtype if name.startswith("score.") else dtype)
+    return LoadedVlm(vlm.eval(), tokenizer, settings, config)
+
+
+def _tower(
+    folder: Path, config: Mapping[str, object], source: VisionSource
+) -> tuple[VisionConfig, ImageSettings, Path | None]:
+    """The tower's configuration, its preprocessing, and the folder of its weights (None: embedded)."""
+    if source.embedded:
+        tower = vision_config(embedded_vision_config(folder, config), str(folder))
+        settings = image_settings(folder, tower.model_type, int(tower.image_size))
+        if not (folder / "preprocessor_config.json").is_file():
+            resample = KNOWN_RESAMPLE.get(str(config.get("mm_vision_tower")), settings.resample)
+            settings = replace(settings, resample=resample)
+        return tower, settings, None
+    tower_folder = source.folder or model_folder(str(source.hub_name))
+    tower = vision_config(read_json(tower_folder / "config.json"), str(tower_folder))
+    return tower, image_settings(tower_folder, tower.model_type, int(tower.image_size)), tower_folder
+
+
+def tower_tensors(folder: Path) -> dict[str, StoredTensor]:
+    """A tower's own weights under our names, from a vision-only checkpoint or a whole CLIP or SigLIP model."""
+    stored = open_weights(weight_files(folder))
+    part = {name: tensor for name, tensor in stored.items() if name.startswith("vision_model.")} or stored
+    named = {f"{VISION_PREFIX}model.{name.removeprefix('vision_model.')}": tensor for name, tensor in part.items()}
+    return {name: tensor for name, tensor in named.items() if our_name(name) is not None}
+
+
+def _named_ours(stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
+    return {ours: tensor for name, tensor in stored.items() if (ours := our_name(name)) is not None}
+
+
+@contextmanager
+def empty_parameters() -> Iterator[None]:
+    """Modules built inside have their parameters on the meta device (no memory, no random numbers).
+
+    Buffers stay real: rotary frequencies are computed, never stored.
+    """
+    register = nn.Module.register_parameter
+
+    def register_empty(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        if parameter is not None and parameter.device.type != "meta":
+            parameter = nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
+        register(module, name, parameter)
+
+    nn.Module.register_parameter = register_empty  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register  # type: ignore[method-assign]
+
+
+def save_vlm(
+    path: str | Path,
+    model: VisionLanguageModel,
+    tokenizer: VlmTokenizer,
+    images: ImageSettings,
+    *,
+    dtype: torch.dtype | None = None,
+    state: Mapping[str, Tensor] | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> Path:
+    """Write a checkpoint in the published layout, vision tower embedded, and return its folder.
+
+    `dtype` converts the weights (the published ones are bfloat16); `state` replaces the model's own state dict, for
+    trainers that gather it from several processes. The folder appears whole or not at all. Raises `VlfilterError` when
+    it exists with something in it, or cannot be written.
+    """
+    target = Path(path)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise VlfilterError(f"{target} exists already: remove it, or choose another folder for the checkpoint.")
+    tensors = {
+        published_name(name): tensor.to(dtype) if dtype else tensor
+        for name, tensor in (state if state is not None else model.state_dict()).items()
+    }
+    temporary = Path(temporary_path(str(target.absolute())))
+    try:
+        temporary.mkdir(parents=True)
+        write_weights(temporary, tensors, shard_bytes)
+        config = published_config(model.config) | {
+            "torch_dtype": str(next(iter(tensors.values())).dtype).split(".")[-1]
+        }
+        config |= {
+            "bos_token_id": tokenizer.bos,
+            "eos_token_id": tokenizer.eos,
+            "pad_token_id": tokenizer.hf.pad_token_id,
+        }
+        _write_json(temporary / "config.json", config)
+        _write_json(temporary / "preprocessor_config.json", preprocessor_config(images))
+        tokenizer.hf.save_pretrained(temporary)
+        if target.exists():
+            target.rmdir()
+        os.replace(temporary, target)
+    except OSError as error:
+        raise VlfilterError(f"cannot write the checkpoint {target}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+def _write_json(path: Path, value: Mapping[str, object]) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")

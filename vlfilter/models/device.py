@@ -1,0 +1,32 @@
+"""Which device and dtype a run means."""
+
+from __future__ import annotations
+
+import torch
+
+from vlfilter.errors import VlfilterError
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+def resolve_device(device: str) -> str:
+    """`auto` is CUDA where there is one. Raises `VlfilterError` for a device that is not there."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        wanted = torch.device(device)
+    except RuntimeError as error:
+        raise VlfilterError(f"device {device!r} is unknown: auto, cpu, cuda or cuda:N.") from error
+    if wanted.type == "cuda" and (not torch.cuda.is_available() or (wanted.index or 0) >= torch.cuda.device_count()):
+        raise VlfilterError(f"device {device!r} is not there ({torch.cuda.device_count()} CUDA devices): auto or cpu.")
+    return str(wanted)
+
+
+def resolve_dtype(dtype: str, device: str) -> torch.dtype:
+    """`auto` is bfloat16 on CUDA and float32 elsewhere; other names are torch's."""
+    if dtype == "auto":
+        return torch.bfloat16 if device.startswith("cuda") else torch.float32
+    if dtype not in DTYPES:
+        raise VlfilterError(f"dtype {dtype!r} is unknown: {', '.join(DTYPES)}.")
+    found: torch.dtype = getattr(torch, dtype)
+    return found

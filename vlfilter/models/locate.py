@@ -1,0 +1,123 @@
+"""Checks of a vision-language checkpoint's folder that need no torch, and where its vision weights come from."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from vlfilter.errors import VlfilterError
+from vlfilter.models.bodies import body_kind
+from vlfilter.models.digests import model_digest
+from vlfilter.models.folders import is_hub_name, read_json, tokenizer_files, weight_files
+
+VisionWeights = Literal["auto", "embedded", "hub"]
+EMBEDDED_PREFIX = "model.vision_tower.vision_tower."
+
+_SO400M = {
+    "model_type": "siglip_vision_model", "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27,
+    "num_attention_heads": 16, "image_size": 384, "patch_size": 14,
+}  # fmt: skip
+_CLIP_L = {
+    "model_type": "clip_vision_model", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
+    "num_attention_heads": 16, "image_size": 224, "patch_size": 14, "projection_dim": 768,
+}  # fmt: skip
+# Shapes of the towers that published checkpoints name and embed, so that they load without the hub.
+KNOWN_TOWERS: dict[str, dict[str, Any]] = {
+    "google/siglip-so400m-patch14-384": _SO400M,
+    "google/siglip2-so400m-patch14-384": _SO400M,
+    "openai/clip-vit-large-patch14": _CLIP_L,
+    "openai/clip-vit-large-patch14-336": _CLIP_L | {"image_size": 336},
+}
+# PIL's filter of each tower's own processor where it is not bicubic
+KNOWN_RESAMPLE = {"google/siglip2-so400m-patch14-384": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class VisionSource:
+    """`embedded` in the checkpoint, or the `folder` of a local tower, or the `hub_name` of a published one."""
+
+    embedded: bool = False
+    folder: Path | None = None
+    hub_name: str | None = None
+
+    def digest(self) -> str:
+        """What tells this tower from others; the embedded one is told by the checkpoint's own digest."""
+        if self.embedded:
+            return "embedded"
+        return model_digest(str(self.folder or self.hub_name), tokenizer=False)
+
+
+def check_vlm_folder(folder: Path) -> dict[str, Any]:
+    """The config.json of a classifier's folder, after looking that all it needs is there.
+
+    Raises `VlfilterError` saying what is missing or unsupported, and what to do.
+    """
+    config = read_json(folder / "config.json")
+    body_kind(config, str(folder))
+    architecture = str((config.get("architectures") or ["Classifier"])[0])
+    if not architecture.endswith("Classifier"):
+        raise VlfilterError(f"{folder} is a {architecture}: a language model without a score head, not a classifier.")
+    weight_files(folder)
+    tokenizer_files(folder)
+    return config
+
+
+def vision_source(folder: Path, config: Mapping[str, Any], choice: VisionWeights) -> VisionSource:
+    """Where the vision weights come from.
+
+    `hub` takes the tower that `mm_vision_tower` names, as the published scripts do: a folder (relative to the
+    checkpoint, or absolute), else a hub name. `embedded` takes the copy inside the checkpoint (the same frozen weights,
+    rounded to its dtype). `auto` takes a local tower folder, else the embedded copy, else the hub: the same on every
+    machine of a run, with or without a network. Raises `VlfilterError` when there is none.
+    """
+    if choice not in get_args(VisionWeights):
+        raise VlfilterError(f"vision weights {choice!r}: choose one of {', '.join(get_args(VisionWeights))}.")
+    name = str(config.get("mm_vision_tower") or "")
+    local = next((path for path in (folder / name, Path(name)) if name and path.is_dir()), None)
+    if choice != "embedded" and local:
+        return VisionSource(folder=local)
+    embedded = _has_embedded_tower(folder)
+    if choice != "hub" and embedded:
+        return VisionSource(embedded=True)
+    if choice != "embedded" and is_hub_name(name):
+        return VisionSource(hub_name=name)
+    raise VlfilterError(
+        f"{folder}: no vision tower. config.json names {name or 'none'} (mm_vision_tower), which is "
+        f"{'not wanted here' if choice == 'embedded' else 'neither a folder nor a hub name'}, and the checkpoint "
+        f"embeds {'one (choose vision=embedded)' if embedded else 'none'}."
+    )
+
+
+def embedded_vision_config(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The shape of the embedded tower. Raises `VlfilterError` when neither config.json nor its name tells it."""
+    name = str(config.get("mm_vision_tower") or "")
+    shape = config.get("mm_vision_config") or KNOWN_TOWERS.get(name)
+    if not shape:
+        raise VlfilterError(
+            f"{folder} embeds the vision tower {name!r}, whose shape is not known without its config.json: put the "
+            "tower's folder beside the checkpoint and name it in mm_vision_tower, or load it from the hub (vision=hub)."
+        )
+    return dict(shape)
+
+
+def _has_embedded_tower(folder: Path) -> bool:
+    return any(name.startswith(EMBEDDED_PREFIX) for name in _tensor_names(folder))
+
+
+def _tensor_names(folder: Path) -> set[str]:
+    """Names of the stored tensors, from an index or a safetensors header (a JSON text after its length)."""
+    for index in folder.glob("*.index.json"):
+        return set(read_json(index).get("weight_map", {}))
+    path = weight_files(folder)[0]
+    if path.suffix != ".safetensors":
+        return {EMBEDDED_PREFIX}  # a single .bin tells its names only to torch; loading it finds out
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            return set(json.loads(file.read(min(length, 2**27))))
+    except (OSError, struct.error, ValueError) as error:
+        raise VlfilterError(f"{path} is damaged ({error}): download it again.") from error

@@ -1,0 +1,154 @@
+"""Model configurations by name: the published sizes, and tiny ones for tests, benchmarks and the demo."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPVisionConfig,
+    Qwen2Config,
+    Qwen3Config,
+    SiglipVisionConfig,
+)
+
+from vlfilter.errors import VlfilterError
+from vlfilter.models.locate import KNOWN_RESAMPLE, KNOWN_TOWERS
+from vlfilter.models.preprocess import ImageSettings, default_settings
+from vlfilter.models.projectors import ProjectorConfig
+from vlfilter.models.tokenizer import VlmTokenizer
+from vlfilter.models.vision import vision_config
+from vlfilter.models.vlm import VisionLanguageModel, VlmConfig
+
+_SIGLIP, _SIGLIP2 = "google/siglip-so400m-patch14-384", "google/siglip2-so400m-patch14-384"
+# the sizes of Qwen2.5-1.5B, Qwen2.5-0.5B and Qwen3-0.6B; 151,666 is len(tokenizer) of the released 1.5B classifier
+_QWEN25 = {"vocab_size": 151666, "num_key_value_heads": 2, "tie_word_embeddings": True, "rope_theta": 1e6}
+_QWEN25_1_5B = Qwen2Config(
+    hidden_size=1536, intermediate_size=8960, num_hidden_layers=28, num_attention_heads=12, **_QWEN25
+)
+_QWEN25_0_5B = Qwen2Config(
+    hidden_size=896, intermediate_size=4864, num_hidden_layers=24, num_attention_heads=14, **_QWEN25
+)
+_QWEN3_0_6B = Qwen3Config(
+    vocab_size=151936, hidden_size=1024, intermediate_size=3072, num_hidden_layers=28, num_attention_heads=16,
+    num_key_value_heads=8, head_dim=128, tie_word_embeddings=True, rope_theta=1e6, max_position_embeddings=40960,
+)  # fmt: skip
+_TINY_QWEN = Qwen2Config(
+    vocab_size=1000, hidden_size=64, intermediate_size=192, num_hidden_layers=3, num_attention_heads=4,
+    num_key_value_heads=2, max_position_embeddings=2048,
+)  # fmt: skip
+_TINY_SIGLIP = SiglipVisionConfig(
+    hidden_size=64, intermediate_size=192, num_hidden_layers=3, num_attention_heads=4, image_size=48, patch_size=8
+)
+
+
+@dataclass(frozen=True, slots=True)
+class VlmPreset:
+    """A classifier's parts; `tower` is the hub name of its published vision tower, empty for the tiny ones."""
+
+    body: Any
+    vision: Any
+    projector: ProjectorConfig
+    tower: str = ""
+    max_length: int = 4096
+
+
+VLM_PRESETS: dict[str, VlmPreset] = {
+    "unifilter_qwen2.5_1.5b": VlmPreset(
+        _QWEN25_1_5B, vision_config(KNOWN_TOWERS[_SIGLIP], _SIGLIP), ProjectorConfig("aapool_mlp", 144), _SIGLIP
+    ),
+    "unifilter_qwen2.5_0.5b": VlmPreset(
+        _QWEN25_0_5B, vision_config(KNOWN_TOWERS[_SIGLIP], _SIGLIP), ProjectorConfig("aapool_mlp", 144), _SIGLIP
+    ),
+    "unifilter_qwen3_0.6b": VlmPreset(
+        _QWEN3_0_6B, vision_config(KNOWN_TOWERS[_SIGLIP2], _SIGLIP2), ProjectorConfig("aapool_mlp", 144), _SIGLIP2, 8192
+    ),
+    # 48 px images, 36 patches pooled to 9 tokens, 0.4 million parameters
+    "unifilter_tiny": VlmPreset(_TINY_QWEN, _TINY_SIGLIP, ProjectorConfig("aapool_mlp", 9), max_length=1024),
+}
+
+
+def _clip(projection: int, text: Mapping[str, Any], vision: Mapping[str, Any]) -> CLIPConfig:
+    return CLIPConfig(
+        text_config=CLIPTextConfig(projection_dim=projection, **text).to_dict(),
+        vision_config=CLIPVisionConfig(projection_dim=projection, **vision).to_dict(),
+        projection_dim=projection,
+    )
+
+
+CLIP_PRESETS: dict[str, CLIPConfig] = {
+    "clip_vit_b_32": _clip(512, {}, {}),  # transformers' defaults are this model's
+    "clip_vit_l_14": _clip(
+        768,
+        {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12},
+        {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
+         "patch_size": 14},
+    ),
+    # 224 px and CLIP's own vocabulary, 3.5 million parameters: for benchmarks
+    "clip_tiny": _clip(
+        64,
+        {"hidden_size": 56, "intermediate_size": 224, "num_hidden_layers": 2, "num_attention_heads": 4},
+        {"hidden_size": 112, "intermediate_size": 448, "num_hidden_layers": 2, "num_attention_heads": 4},
+    ),
+    # 48 px: for tests and the demo
+    "clip_micro": _clip(
+        64,
+        {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 4,
+         "vocab_size": 1000, "max_position_embeddings": 32, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0},
+        {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 3, "num_attention_heads": 4,
+         "image_size": 48, "patch_size": 8},
+    ),
+}  # fmt: skip
+
+
+def vlm_config(name: str, *, vocab_size: int | None = None, num_labels: int = 1) -> VlmConfig:
+    """A preset's configuration, with the vocabulary of a tokenizer. Raises `VlfilterError` for an unknown name."""
+    preset = _known(VLM_PRESETS, name)
+    body = type(preset.body).from_dict(preset.body.to_dict() | ({"vocab_size": vocab_size} if vocab_size else {}))
+    return VlmConfig(
+        body, preset.vision, preset.projector, num_labels=num_labels, max_length=preset.max_length,
+        published={"mm_vision_tower": preset.tower} if preset.tower else {},
+    )  # fmt: skip
+
+
+def build_vlm(name: str, tokenizer: VlmTokenizer, *, num_labels: int = 1, seed: int = 0) -> VisionLanguageModel:
+    """A model with random weights, the same for the same seed; torch's own random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return VisionLanguageModel(vlm_config(name, vocab_size=len(tokenizer.hf), num_labels=num_labels))
+
+
+def vlm_images(name: str) -> ImageSettings:
+    """The preprocessing of a preset's vision tower."""
+    preset = _known(VLM_PRESETS, name)
+    settings = default_settings(preset.vision.model_type, int(preset.vision.image_size))
+    return ImageSettings(settings.height, settings.width, resample=KNOWN_RESAMPLE.get(preset.tower, settings.resample))
+
+
+def build_clip(name: str, tokenizer: VlmTokenizer | None = None, *, seed: int = 0) -> CLIPModel:
+    """A CLIP with random weights, for a tokenizer of one's own or (None) the vocabulary of the preset."""
+    config = _known(CLIP_PRESETS, name).to_dict()
+    if tokenizer is not None:
+        config["text_config"] |= {
+            "vocab_size": len(tokenizer.hf), "bos_token_id": tokenizer.bos, "eos_token_id": tokenizer.eos,
+            "pad_token_id": tokenizer.hf.pad_token_id,
+        }  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return CLIPModel(CLIPConfig.from_dict(config))
+
+
+def clip_images(name: str) -> ImageSettings:
+    """The preprocessing of a CLIP preset."""
+    return default_settings("clip_vision_model", int(_known(CLIP_PRESETS, name).vision_config.image_size))
+
+
+def _known(presets: Mapping[str, Any], name: str) -> Any:
+    if name not in presets:
+        raise VlfilterError(f"no preset is called {name!r}. There are: {', '.join(presets)}.")
+    return presets[name]

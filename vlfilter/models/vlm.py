@@ -1,0 +1,158 @@
+"""The one vision-language model: vision tower + projector + language model body + head (Liu et al. 2023, LLaVA)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel
+
+from vlfilter.models.projectors import ProjectorConfig, build_projector, image_tokens, projector_dtype
+from vlfilter.models.vision import VisionConfig, VisionTower
+
+IMAGE_TOKEN = -200  # the placeholder in `input_ids` that an image's vectors replace; the published code's value
+IMAGE_CHUNK = 64  # images through the tower at a time, which bounds its activations however large the batch is
+
+
+@dataclass(frozen=True)
+class VlmConfig:
+    """What the model is made of. `body` and `vision` are transformers configurations.
+
+    `max_length` is the published `tokenizer_model_max_length`, `published` the checkpoint's config.json as it was read
+    (fields that we do not use are written back unchanged).
+    """
+
+    body: Any
+    vision: VisionConfig
+    projector: ProjectorConfig
+    select_layer: int = -1
+    select_feature: str = "patch"
+    num_labels: int = 1
+    max_length: int | None = None
+    published: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """The body's last hidden states after its final norm, (B, L, hidden), and each row's real length, (B,)."""
+
+    states: Tensor
+    lengths: Tensor
+
+
+class VisionLanguageModel(nn.Module):
+    """A classifier or regressor over text with images, read out at the last token (UniFilter, arXiv 2510.15162).
+
+    Samples carry their own images, so no sample ever sees a neighbour's. The tower is frozen and always in eval mode.
+    """
+
+    def __init__(self, config: VlmConfig, attn_implementation: str | None = None):
+        super().__init__()
+        self.config = config
+        self.vision = VisionTower(config.vision, config.select_layer, config.select_feature).requires_grad_(False)
+        hidden = int(config.body.hidden_size)
+        self.projector = build_projector(config.projector, self.vision.width, hidden)
+        self.body = AutoModel.from_config(config.body, attn_implementation=attn_implementation, dtype=torch.float32)
+        self.score = nn.Linear(hidden, config.num_labels, bias=False)
+        nn.init.normal_(self.score.weight, std=0.02)
+        self.vision.eval()
+
+    @property
+    def image_tokens(self) -> int:
+        """Positions that one image takes in the sequence."""
+        return image_tokens(self.config.projector, self.vision.patches)
+
+    def train(self, mode: bool = True) -> VisionLanguageModel:
+        super().train(mode)
+        self.vision.eval()
+        return self
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """Normalised pixels (N, 3, H, W) → vectors in the body's embedding space (N, image tokens, hidden)."""
+        tower_dtype = self.vision.model.dtype
+        features = [self.vision(chunk.to(tower_dtype)) for chunk in pixels.split(IMAGE_CHUNK)]
+        joined = torch.cat(features) if len(features) > 1 else features[0]
+        vectors: Tensor = self.projector(joined.to(projector_dtype(self.projector, tower_dtype)))
+        return vectors
+
+    def _vectors_of(self, images: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """Each sample's image vectors; all pixels of the batch go through the tower together."""
+        pixels = [tensor for tensor in images if tensor is not None and tensor.ndim == 4 and len(tensor)]
+        encoded = iter(self.encode_images(torch.cat(pixels)).split([len(p) for p in pixels]) if pixels else ())
+        return [
+            None if tensor is None or not len(tensor) else next(encoded) if tensor.ndim == 4 else tensor
+            for tensor in images
+        ]
+
+    def embed(self, input_ids: Sequence[Tensor], images: Sequence[Tensor | None]) -> list[Tensor]:
+        """One (length, hidden) sequence a sample, with every placeholder replaced by its image's vectors.
+
+        Raises `ValueError` naming the sample whose placeholders and images differ in number.
+        """
+        if len(input_ids) != len(images):
+            raise ValueError(f"{len(input_ids)} texts but {len(images)} lists of images")
+        for index, (ids, tensor) in enumerate(zip(input_ids, images, strict=True)):
+            placeholders, given = int((ids == IMAGE_TOKEN).sum()), 0 if tensor is None else len(tensor)
+            if placeholders != given:
+                raise ValueError(f"sample {index} has {placeholders} image placeholders but {given} images")
+        table = self.body.get_input_embeddings()
+        # Gemma 2 scales what it embeds: the published code image vectors too, transformers 5 words only.
+        scale = getattr(table, "embed_scale", None)
+        sequences = []
+        for ids, vectors in zip(input_ids, self._vectors_of(images), strict=True):
+            is_image = ids == IMAGE_TOKEN
+            words = table(ids.masked_fill(is_image, 0))
+            if vectors is None:
+                sequences.append(words)
+                continue
+            vectors = vectors.to(words.dtype)
+            vectors = vectors if scale is None else vectors * scale.to(words.dtype)
+            pieces, start = [], 0
+            for cut, image in zip(is_image.nonzero().flatten().tolist(), vectors, strict=True):
+                pieces += [words[start:cut], image]
+                start = cut + 1
+            sequences.append(torch.cat([*pieces, words[start:]]))
+        return sequences
+
+    def encode(
+        self, input_ids: Sequence[Tensor], images: Sequence[Tensor | None], max_length: int | None = None
+    ) -> Hidden:
+        """Run the body over a batch of samples of any lengths.
+
+        `input_ids[i]` (L_i,) int64 with `IMAGE_TOKEN` where an image stands; `images[i]` is None, normalised pixels
+        (n_i, 3, H, W), or vectors already projected (n_i, image tokens, hidden). `max_length` cuts each expanded
+        sequence at its end, as the published code does.
+        """
+        sequences = [sequence[:max_length] for sequence in self.embed(input_ids, images)]
+        lengths = torch.tensor([len(sequence) for sequence in sequences], device=sequences[0].device)
+        padded = nn.utils.rnn.pad_sequence(sequences, batch_first=True)
+        mask = None
+        if self.body.config._attn_implementation == "flash_attention_2" and int(lengths.min()) < padded.shape[1]:
+            # Padding is to the right and attention causal, so no real position ever sees any: a mask changes nothing
+            # and costs SDPA its fast kernel. FlashAttention alone uses it, to skip the padding.
+            mask = (torch.arange(padded.shape[1], device=lengths.device) < lengths[:, None]).long()
+        out = self.body(inputs_embeds=padded, attention_mask=mask, use_cache=False)
+        return Hidden(out.last_hidden_state, lengths)
+
+    def forward(
+        self, input_ids: Sequence[Tensor], images: Sequence[Tensor | None], max_length: int | None = None
+    ) -> Tensor:
+        """Logits (B, num_labels), in the head's dtype, read at each sample's last position; arguments as `encode`'s."""
+        hidden = self.encode(input_ids, images, max_length)
+        rows = torch.arange(len(hidden.lengths), device=hidden.lengths.device)
+        last = hidden.states[rows, hidden.lengths - 1]
+        logits: Tensor = self.score(last.to(self.score.weight.dtype))
+        return logits
+
+
+def loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean squared error for one label (regression), cross entropy for several; in float32.
+
+    `logits` (B, num_labels); `labels` (B,), real numbers or class indices.
+    """
+    if logits.shape[1] == 1:
+        return nn.functional.mse_loss(logits[:, 0].float(), labels.float())
+    return nn.functional.cross_entropy(logits.float(), labels.long())

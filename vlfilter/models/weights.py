@@ -1,0 +1,125 @@
+"""Weights on disk: safetensors and (legacy) `.bin` shards read by name without pickled code, safetensors written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from vlfilter.errors import VlfilterError
+
+SHARD_BYTES = 5 * 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """A tensor in a file: its shape is known, its data is read when asked for."""
+
+    shape: tuple[int, ...]
+    read: Callable[[], Tensor]
+
+
+def open_weights(files: list[Path]) -> dict[str, StoredTensor]:
+    """All tensors in some weight files by name; only headers are read now.
+
+    Raises `VlfilterError` for a damaged file, or a `.bin` that holds anything but tensors.
+    """
+    tensors: dict[str, StoredTensor] = {}
+    for path in files:
+        tensors |= _open_safetensors(path) if path.suffix == ".safetensors" else _open_bin(path)
+    return tensors
+
+
+def _open_safetensors(path: Path) -> dict[str, StoredTensor]:
+    try:
+        file = safe_open(path, framework="pt")
+        return {
+            name: StoredTensor(tuple(file.get_slice(name).get_shape()), partial(file.get_tensor, name))
+            for name in file.keys()  # noqa: SIM118 (the file is no mapping)
+        }
+    except (SafetensorError, OSError) as error:
+        raise VlfilterError(f"{path} is damaged ({error}): download or write it again.") from error
+
+
+def _open_bin(path: Path) -> dict[str, StoredTensor]:
+    try:
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError:  # files from before torch 1.6 cannot be mapped into memory
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises several families of errors here
+        raise VlfilterError(f"{path} cannot be read without running pickled code, or is damaged: {error}") from error
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise VlfilterError(f"{path} does not hold tensors by name.")
+    return {name: StoredTensor(tuple(tensor.shape), partial(state.__getitem__, name)) for name, tensor in state.items()}
+
+
+def fill(
+    module: nn.Module,
+    tensors: Mapping[str, StoredTensor],
+    origin: str,
+    device: torch.device | str,
+    dtype_of: Callable[[str], torch.dtype],
+) -> None:
+    """Put stored tensors into a module whose parameters may lie on the meta device, one at a time, converted and moved.
+
+    Raises `VlfilterError` listing missing, unexpected and mis-shaped tensors before any is read.
+    """
+    wanted = module.state_dict()
+    problems = [
+        ("missing", sorted(wanted.keys() - tensors.keys())),
+        ("unexpected", sorted(tensors.keys() - wanted.keys())),
+        ("of another shape", [
+            f"{name} {tensors[name].shape} instead of {tuple(tensor.shape)}"
+            for name, tensor in wanted.items() if name in tensors and tensors[name].shape != tuple(tensor.shape)
+        ]),
+    ]  # fmt: skip
+    lines = [
+        f"{len(names)} {what}: {', '.join(names[:6])}{' …' * (len(names) > 6)}" for what, names in problems if names
+    ]
+    if lines:
+        raise VlfilterError(f"{origin} does not fit its config.json. Tensors {'; '.join(lines)}.")
+    trained = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
+    for name in wanted:
+        tensor = tensors[name].read().to(device=device, dtype=dtype_of(name))
+        # clone what still is a view of a mapped file, so that later training or a vanished file cannot touch it
+        tensor = tensor.clone() if tensor.device.type == "cpu" else tensor
+        owner, _, leaf = name.rpartition(".")
+        holder = module.get_submodule(owner)
+        if name in trained:
+            setattr(holder, leaf, nn.Parameter(tensor, requires_grad=trained[name]))
+        else:
+            holder.register_buffer(leaf, tensor)
+    module.to(device)
+
+
+def write_weights(folder: Path, tensors: Mapping[str, Tensor], shard_bytes: int = SHARD_BYTES) -> None:
+    """Write `model.safetensors`, or numbered shards with their index where the whole is larger than `shard_bytes`."""
+    shards: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for name, tensor in tensors.items():
+        nbytes = tensor.numel() * tensor.element_size()
+        if shards[-1] and size + nbytes > shard_bytes:
+            shards.append({})
+            size = 0
+        shards[-1][name] = tensor.detach().to("cpu").contiguous()
+        size += nbytes
+    if len(shards) == 1:
+        save_file(shards[0], folder / "model.safetensors", metadata={"format": "pt"})
+        return
+    places: dict[str, str] = {}
+    for number, shard in enumerate(shards, 1):
+        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        save_file(shard, folder / file, metadata={"format": "pt"})
+        places |= dict.fromkeys(shard, file)
+    total = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    index = {"metadata": {"total_size": total}, "weight_map": places}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
