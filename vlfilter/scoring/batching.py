@@ -53,6 +53,8 @@ class BatchRunner:
                 self._shrink(batch)
             elif is_device_lost(error):
                 raise
+            if len(batch) == 1 and isinstance(error, SampleError):
+                return [error]
             if len(batch) == 1:
                 return [SampleError(Status.FAILED, f"{self.scorer.name} failed on it: {describe(error)}")]
         # Outside the handler, so that the failed pass's tensors are free before the next one.
