@@ -109,14 +109,12 @@ def show_status(output: str) -> int:
 
 
 def show(statuses: list[ScorerStatus]) -> None:
-    table = Table(
-        "scorer", "done", "stale", "damaged", "failed", "missing", "samples", "with a score", "without, by status"
-    )
+    table = Table("scorer", "shards", "samples", "with a score", "without")
     for status in statuses:
         rows = status.rows()
         without = ", ".join(f"{n} {name}" for name, n in rows.items() if name != "ok") or "–"
-        counts = [str(n) for n in status.counts.values()]
-        table.add_row(status.scorer, *counts, str(sum(rows.values())), str(rows.get("ok", 0)), without)
+        shards = ", ".join(f"{n} {name}" for name, n in status.counts.items() if n) or "none"
+        table.add_row(status.scorer, shards, str(sum(rows.values())), str(rows.get("ok", 0)), without)
     console.print(table)
     for status in statuses:
         if status.note:

@@ -56,13 +56,17 @@ def score_shard(
     scorers = [runner.scorer for runner in runners]
     outputs = [(Batcher(runner), TableBuilder(runner.scorer.columns)) for runner in runners]
     samples = prepare_shard(reader, scorers, settings.workers, settings.limits)
+    left = shard.size
     for position, sample in enumerate(samples):
         for (batcher, builder), prepared in zip(outputs, sample.inputs, strict=True):
             builder.expect(sample.key, sample.uid)
             batcher.add(position, prepared)
             builder.take(batcher.rows)
+        left -= sample.size
         board.add(size=sample.size, samples=1, failed=any(isinstance(p, SampleError) for p in sample.inputs))
-    return [_finish(shard, batcher, builder, output, reader.warnings, started) for batcher, builder in outputs]
+    results = [_finish(shard, batcher, builder, output, reader.warnings, started) for batcher, builder in outputs]
+    board.add(size=left)  # padding, and what compression saved
+    return results
 
 
 def _finish(
