@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vlfilter.data.storage import temporary_path
 from vlfilter.errors import VlfilterError
@@ -27,10 +26,18 @@ from vlfilter.models.locate import (
     vision_source,
 )
 from vlfilter.models.preprocess import ImageSettings, image_settings, preprocessor_config
-from vlfilter.models.tokenizer import VlmTokenizer, load_tokenizer
+from vlfilter.models.tokenizer import TextTokenizer, load_tokenizer
 from vlfilter.models.vision import VisionConfig, vision_config
 from vlfilter.models.vlm import VisionLanguageModel, VlmConfig
-from vlfilter.models.weights import SHARD_BYTES, StoredTensor, fill, open_weights, write_weights
+from vlfilter.models.weights import (
+    SHARD_BYTES,
+    StoredTensor,
+    empty_parameters,
+    fill,
+    is_derived,
+    open_weights,
+    write_weights,
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class LoadedVlm:
     """A model in eval mode on its device, with what prepares its input."""
 
     model: VisionLanguageModel
-    tokenizer: VlmTokenizer
+    tokenizer: TextTokenizer
     images: ImageSettings
     config: VlmConfig
 
@@ -94,37 +101,17 @@ def tower_tensors(folder: Path) -> dict[str, StoredTensor]:
     stored = open_weights(weight_files(folder))
     part = {name: tensor for name, tensor in stored.items() if name.startswith("vision_model.")} or stored
     named = {f"{VISION_PREFIX}model.{name.removeprefix('vision_model.')}": tensor for name, tensor in part.items()}
-    return {name: tensor for name, tensor in named.items() if our_name(name) is not None}
+    return {name: tensor for name, tensor in named.items() if not is_derived(name)}
 
 
 def _named_ours(stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
-    return {ours: tensor for name, tensor in stored.items() if (ours := our_name(name)) is not None}
-
-
-@contextmanager
-def empty_parameters() -> Iterator[None]:
-    """Modules built inside have their parameters on the meta device (no memory, no random numbers).
-
-    Buffers stay real: rotary frequencies are computed, never stored.
-    """
-    register = nn.Module.register_parameter
-
-    def register_empty(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        if parameter is not None and parameter.device.type != "meta":
-            parameter = nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
-        register(module, name, parameter)
-
-    nn.Module.register_parameter = register_empty  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        nn.Module.register_parameter = register  # type: ignore[method-assign]
+    return {our_name(name): tensor for name, tensor in stored.items() if not is_derived(name)}
 
 
 def save_vlm(
     path: str | Path,
     model: VisionLanguageModel,
-    tokenizer: VlmTokenizer,
+    tokenizer: TextTokenizer,
     images: ImageSettings,
     *,
     dtype: torch.dtype | None = None,

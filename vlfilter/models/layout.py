@@ -18,15 +18,11 @@ _PREFIXES = (
     ("model.", "body."),
     ("score.", "score."),
 )
-# non-persistent buffers that older versions of transformers wrote down
-_BUFFERS = ("embeddings.position_ids", "rotary_emb.inv_freq")
 VISION_PREFIX = "vision."
 
 
-def our_name(published: str) -> str | None:
-    """The name of a published tensor in `VisionLanguageModel`; None for one that is derived and never read."""
-    if published.endswith(_BUFFERS):
-        return None
+def our_name(published: str) -> str:
+    """The name of a published tensor in `VisionLanguageModel`."""
     for theirs, ours in _PREFIXES:
         if published.startswith(theirs):
             return ours + published.removeprefix(theirs)

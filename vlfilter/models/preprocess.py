@@ -6,7 +6,7 @@ come from the slow processors; the fast ones differ in the last bits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 HALF = (0.5, 0.5, 0.5)
+CPU_CHUNK, CUDA_CHUNK = 8, 128  # images normalised and encoded at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,5 +148,17 @@ def normalise(pixels: torch.Tensor, settings: ImageSettings) -> torch.Tensor:
 
     mean = torch.tensor(settings.mean, device=pixels.device).view(1, 3, 1, 1)
     std = torch.tensor(settings.std, device=pixels.device).view(1, 3, 1, 1)
-    channels_first = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+    channels_first = pixels.permute(0, 3, 1, 2).contiguous().to(torch.float32)
     return channels_first.mul_(settings.scale).sub_(mean).div_(std)
+
+
+def normalised_chunks(pixels: Sequence[np.ndarray], settings: ImageSettings, device: str) -> Iterator[torch.Tensor]:
+    """The images (H, W, 3) uint8 of a batch as `normalise` gives them, a few at a time, on a device.
+
+    Floats are four times as large as bytes: chunks keep them in a CPU's cache and bound them on a GPU.
+    """
+    import torch
+
+    size = CUDA_CHUNK if device.startswith("cuda") else CPU_CHUNK
+    for start in range(0, len(pixels), size):
+        yield normalise(torch.from_numpy(np.stack(pixels[start : start + size])).to(device), settings)

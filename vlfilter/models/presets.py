@@ -21,7 +21,7 @@ from vlfilter.errors import VlfilterError
 from vlfilter.models.locate import KNOWN_RESAMPLE, KNOWN_TOWERS
 from vlfilter.models.preprocess import ImageSettings, default_settings
 from vlfilter.models.projectors import ProjectorConfig
-from vlfilter.models.tokenizer import VlmTokenizer
+from vlfilter.models.tokenizer import TextTokenizer
 from vlfilter.models.vision import vision_config
 from vlfilter.models.vlm import VisionLanguageModel, VlmConfig
 
@@ -42,6 +42,14 @@ _TINY_QWEN = Qwen2Config(
     vocab_size=1000, hidden_size=64, intermediate_size=192, num_hidden_layers=3, num_attention_heads=4,
     num_key_value_heads=2, max_position_embeddings=2048,
 )  # fmt: skip
+_DEMO_QWEN = Qwen2Config(
+    vocab_size=600, hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4,
+    num_key_value_heads=4, max_position_embeddings=512,
+)  # fmt: skip
+_DEMO_VISION = {
+    "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "image_size": 32, "patch_size": 16,
+}  # fmt: skip
 _TINY_SIGLIP = SiglipVisionConfig(
     hidden_size=64, intermediate_size=192, num_hidden_layers=3, num_attention_heads=4, image_size=48, patch_size=8
 )
@@ -56,6 +64,7 @@ class VlmPreset:
     projector: ProjectorConfig
     tower: str = ""
     max_length: int = 4096
+    select_feature: str = "patch"
 
 
 VLM_PRESETS: dict[str, VlmPreset] = {
@@ -70,6 +79,14 @@ VLM_PRESETS: dict[str, VlmPreset] = {
     ),
     # 48 px images, 36 patches pooled to 9 tokens, 0.4 million parameters
     "unifilter_tiny": VlmPreset(_TINY_QWEN, _TINY_SIGLIP, ProjectorConfig("aapool_mlp", 9), max_length=1024),
+    # 32 px in 4 patches and a class token, a tower for `clip_demo`'s weights: what trains on two cores in half a minute
+    "unifilter_demo": VlmPreset(
+        _DEMO_QWEN,
+        CLIPVisionConfig(projection_dim=64, **_DEMO_VISION),
+        ProjectorConfig("mlp2x_gelu"),
+        max_length=512,
+        select_feature="cls_patch",
+    ),
 }
 
 
@@ -92,14 +109,21 @@ CLIP_PRESETS: dict[str, CLIPConfig] = {
     # 224 px and CLIP's own vocabulary, 3.5 million parameters: for benchmarks
     "clip_tiny": _clip(
         64,
-        {"hidden_size": 56, "intermediate_size": 224, "num_hidden_layers": 2, "num_attention_heads": 4},
-        {"hidden_size": 112, "intermediate_size": 448, "num_hidden_layers": 2, "num_attention_heads": 4},
+        {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4},
+        {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4},
     ),
-    # 48 px: for tests and the demo
+    # 32 px, 0.5 million parameters: for the demo, which trains it
+    "clip_demo": _clip(
+        64,
+        {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4,
+         "vocab_size": 600, "max_position_embeddings": 48, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0},
+        _DEMO_VISION,
+    ),
+    # 48 px: for tests
     "clip_micro": _clip(
         64,
         {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 4,
-         "vocab_size": 1000, "max_position_embeddings": 32, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0},
+         "vocab_size": 1000, "max_position_embeddings": 32, "bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0},
         {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 3, "num_attention_heads": 4,
          "image_size": 48, "patch_size": 8},
     ),
@@ -112,11 +136,12 @@ def vlm_config(name: str, *, vocab_size: int | None = None, num_labels: int = 1)
     body = type(preset.body).from_dict(preset.body.to_dict() | ({"vocab_size": vocab_size} if vocab_size else {}))
     return VlmConfig(
         body, preset.vision, preset.projector, num_labels=num_labels, max_length=preset.max_length,
+        select_feature=preset.select_feature,
         published={"mm_vision_tower": preset.tower} if preset.tower else {},
     )  # fmt: skip
 
 
-def build_vlm(name: str, tokenizer: VlmTokenizer, *, num_labels: int = 1, seed: int = 0) -> VisionLanguageModel:
+def build_vlm(name: str, tokenizer: TextTokenizer, *, num_labels: int = 1, seed: int = 0) -> VisionLanguageModel:
     """A model with random weights, the same for the same seed; torch's own random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -130,7 +155,7 @@ def vlm_images(name: str) -> ImageSettings:
     return ImageSettings(settings.height, settings.width, resample=KNOWN_RESAMPLE.get(preset.tower, settings.resample))
 
 
-def build_clip(name: str, tokenizer: VlmTokenizer | None = None, *, seed: int = 0) -> CLIPModel:
+def build_clip(name: str, tokenizer: TextTokenizer | None = None, *, seed: int = 0) -> CLIPModel:
     """A CLIP with random weights, for a tokenizer of one's own or (None) the vocabulary of the preset."""
     config = _known(CLIP_PRESETS, name).to_dict()
     if tokenizer is not None:

@@ -1,4 +1,4 @@
-"""A checkpoint's tokenizer, used in several threads and on untrusted text."""
+"""A checkpoint's tokenizer, used in several threads and on untrusted text; also CLIP's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CHARS_PER_TOKEN = 20
 
 
 @dataclass(frozen=True)
-class VlmTokenizer:
+class TextTokenizer:
     """`plain` reads special-token strings in a text as ordinary text, `control` as control tokens (the published way).
 
     Both are loaded once and never changed afterwards: switching a tokenizer's truncation, padding or splitting while
@@ -40,13 +40,13 @@ class VlmTokenizer:
         return ids
 
 
-def load_tokenizer(folder: Path) -> VlmTokenizer:
+def load_tokenizer(folder: Path) -> TextTokenizer:
     """The tokenizer in a checkpoint's folder. Raises `VlfilterError` when it cannot be read or has no bos or eos."""
     tokenizer_files(folder)
     return wrap_tokenizer(_transformers_tokenizer(folder), str(folder))
 
 
-def wrap_tokenizer(hf: Any, origin: str) -> VlmTokenizer:
+def wrap_tokenizer(hf: Any, origin: str) -> TextTokenizer:
     """A fast transformers tokenizer made fit for threads. Raises `VlfilterError` when it has no bos or eos."""
     for name, token in (("bos_token", hf.bos_token_id), ("eos_token", hf.eos_token_id)):
         if token is None:
@@ -60,10 +60,10 @@ def wrap_tokenizer(hf: Any, origin: str) -> VlmTokenizer:
         tokenizer.no_truncation()
         tokenizer.no_padding()
     plain.encode_special_tokens = True
-    return VlmTokenizer(hf, plain, control, int(hf.bos_token_id), int(hf.eos_token_id))
+    return TextTokenizer(hf, plain, control, int(hf.bos_token_id), int(hf.eos_token_id))
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int = 1000, max_length: int = 77) -> VlmTokenizer:
+def train_tokenizer(texts: Iterable[str], vocab_size: int = 1000, max_length: int = 77) -> TextTokenizer:
     """A small byte-level BPE tokenizer of some texts, for tests and demos that download nothing.
 
     `max_length` is what CLIP's text tower cuts at; save it with `.hf.save_pretrained(folder)`.
@@ -71,7 +71,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 1000, max_length: in
     from tokenizers import decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
-    specials = ["<pad>", "<s>", "</s>", "<unk>"]
+    specials = ["<pad>", "<unk>", "<s>", "</s>"]  # eos must not be 2: transformers reads that as CLIP's old, wrong eos
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -81,9 +81,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 1000, max_length: in
     )
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+        single="<s> $A </s>", special_tokens=[("<s>", 2), ("</s>", 3)]
     )
-    names = dict(zip(("pad_token", "bos_token", "eos_token", "unk_token"), specials, strict=True))
+    names = dict(zip(("pad_token", "unk_token", "bos_token", "eos_token"), specials, strict=True))
     hf = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, model_max_length=max_length, clean_up_tokenization_spaces=False, **names
     )

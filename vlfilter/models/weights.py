@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 from vlfilter.errors import VlfilterError
 
 SHARD_BYTES = 5 * 10**9
+# buffers that are computed, but that older versions of transformers wrote down
+_DERIVED = ("embeddings.position_ids", "rotary_emb.inv_freq")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,11 @@ class StoredTensor:
 
     shape: tuple[int, ...]
     read: Callable[[], Tensor]
+
+
+def is_derived(name: str) -> bool:
+    """Whether a stored tensor is computed, never trained, and so not read."""
+    return name.endswith(_DERIVED)
 
 
 def open_weights(files: list[Path]) -> dict[str, StoredTensor]:
@@ -60,6 +68,26 @@ def _open_bin(path: Path) -> dict[str, StoredTensor]:
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise VlfilterError(f"{path} does not hold tensors by name.")
     return {name: StoredTensor(tuple(tensor.shape), partial(state.__getitem__, name)) for name, tensor in state.items()}
+
+
+@contextmanager
+def empty_parameters() -> Iterator[None]:
+    """Modules built inside have their parameters on the meta device (no memory, no random numbers).
+
+    Buffers stay real: rotary frequencies are computed, never stored.
+    """
+    register = nn.Module.register_parameter
+
+    def register_empty(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        if parameter is not None and parameter.device.type != "meta":
+            parameter = nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
+        register(module, name, parameter)
+
+    nn.Module.register_parameter = register_empty  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register  # type: ignore[method-assign]
 
 
 def fill(

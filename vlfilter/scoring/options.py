@@ -10,6 +10,7 @@ from vlfilter.errors import VlfilterError
 
 Options = TypeVar("Options")
 COMPAT = (None, "original")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 def read_options(kind: type[Options], given: Mapping[str, Any], scorer: str) -> Options:
@@ -32,6 +33,12 @@ def read_options(kind: type[Options], given: Mapping[str, Any], scorer: str) -> 
             what = "a whole number above 0" if wanted is int else f"of type {wanted.__name__}"
             raise VlfilterError(f"{scorer}: option {name} must be {what}, not {value!r}.")
     return kind(**values)
+
+
+def refuse_options(given: Mapping[str, Any], scorer: str) -> None:
+    """For a scorer without options of its own."""
+    if given:
+        raise VlfilterError(f"{scorer} has no options, but was given {', '.join(sorted(given))}.")
 
 
 def choose(scorer: str, name: str, value: str | None, allowed: tuple[str | None, ...]) -> None:

@@ -16,9 +16,8 @@ from vlfilter.models.folders import local_folder, model_folder
 from vlfilter.models.locate import VisionWeights, check_vlm_folder, vision_source
 from vlfilter.models.preprocess import to_pixels
 from vlfilter.scoring.base import Prepared, ScorerSettings
-from vlfilter.scoring.options import COMPAT, choose, read_options
+from vlfilter.scoring.options import COMPAT, DTYPES, choose, read_options
 from vlfilter.scoring.unifilter_text import (
-    IMAGE,
     TextLimits,
     TokenSequence,
     caption_sequence,
@@ -52,7 +51,7 @@ class UniFilterOptions:
 @dataclass(frozen=True, slots=True)
 class _Payload:
     ids: np.ndarray  # (L,) int64, IMAGE where an image stands
-    pixels: np.ndarray  # (n, H, W, 3) uint8
+    pixels: list[np.ndarray]  # (H, W, 3) uint8 each
     sequence: TokenSequence
 
 
@@ -82,7 +81,7 @@ class UniFilter:
         choose(self.name, "option image_mode", self.options.image_mode, ("squash", "pad"))
         choose(self.name, "option vision", self.options.vision, ("auto", "embedded", "hub"))
         choose(self.name, "compat", settings.compat, COMPAT)
-        choose(self.name, "dtype", settings.dtype, ("auto", "float32", "bfloat16", "float16"))
+        choose(self.name, "dtype", settings.dtype, DTYPES)
         self.original = settings.compat == "original"
         folder = local_folder(settings.model)
         if folder is not None:
@@ -143,10 +142,8 @@ class UniFilter:
     def prepare(self, content: ImageText | Interleaved) -> Prepared:
         loaded = self.loaded
         sequence = self._sequence(content)
-        pixels = np.stack([to_pixels(image, loaded.images) for image in sequence.images])
+        pixels = [to_pixels(image, loaded.images) for image in sequence.images]
         ids = np.array(sequence.ids, dtype=np.int64)
-        if (placeholders := int((ids == IMAGE).sum())) < len(pixels):  # only the original's cut removes placeholders
-            pixels = pixels[:placeholders]
         tokens = len(ids) + len(pixels) * (loaded.model.image_tokens - 1)
         return Prepared(tokens, _Payload(ids, pixels, sequence))
 
@@ -163,15 +160,16 @@ class UniFilter:
     def score(self, batch: Sequence[Prepared]) -> dict[str, Sequence[Any]]:
         import torch
 
-        from vlfilter.models.preprocess import normalise
+        from vlfilter.models.preprocess import normalised_chunks
 
         loaded = self.loaded
         device = loaded.model.score.weight.device
         payloads: list[_Payload] = [prepared.payload for prepared in batch]
         with torch.inference_mode():
-            pixels = torch.from_numpy(np.concatenate([payload.pixels for payload in payloads])).to(device)
+            pixels = [image for payload in payloads for image in payload.pixels]
             counts = [len(payload.pixels) for payload in payloads]
-            images = normalise(pixels, loaded.images).split(counts)
+            chunks = normalised_chunks(pixels, loaded.images, str(device))
+            images = torch.cat([loaded.model.encode_images(chunk) for chunk in chunks]).split(counts)
             ids = [torch.from_numpy(payload.ids).to(device) for payload in payloads]
             logits = loaded.model(ids, images, max_length=loaded.config.max_length if self.original else None)
             scores, classes = quality(logits.cpu(), self.original)

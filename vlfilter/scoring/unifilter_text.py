@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from vlfilter.data.samples import ImageText, Interleaved, SampleError, Status
-from vlfilter.models.tokenizer import VlmTokenizer, encode_start
+from vlfilter.models.tokenizer import TextTokenizer, encode_start
 
 IMAGE = -200  # the placeholder's id, as in vlfilter.models.vlm (not imported: that brings torch)
 SEPARATOR = "\n\n"
@@ -86,7 +86,7 @@ def chunks(slots: list[str | Image.Image]) -> list[str | Image.Image]:
     return [*joined, text] if text else joined
 
 
-def caption_sequence(pair: ImageText, tokenizer: VlmTokenizer, limits: TextLimits) -> TokenSequence:
+def caption_sequence(pair: ImageText, tokenizer: TextTokenizer, limits: TextLimits) -> TokenSequence:
     """bos, image, text, eos; text beyond the limit is cut, and special-token strings in it stay text."""
     text = encode_start(tokenizer.ids, caption_text(pair.caption), limits.caption_tokens)
     truncated = len(text) > limits.caption_tokens
@@ -95,7 +95,7 @@ def caption_sequence(pair: ImageText, tokenizer: VlmTokenizer, limits: TextLimit
 
 
 def document_sequence(
-    document: Interleaved, tokenizer: VlmTokenizer, limits: TextLimits, image_tokens: int
+    document: Interleaved, tokenizer: TextTokenizer, limits: TextLimits, image_tokens: int
 ) -> TokenSequence:
     """bos, texts and images in order, eos. The first `max_images` are kept, and what lies beyond the length is cut.
 
@@ -135,7 +135,7 @@ def document_sequence(
     return TokenSequence([*ids, tokenizer.eos], images[:placed], dropped + len(images) - placed, truncated)
 
 
-def original_caption_sequence(pair: ImageText, tokenizer: VlmTokenizer) -> TokenSequence:
+def original_caption_sequence(pair: ImageText, tokenizer: TextTokenizer) -> TokenSequence:
     """The published script's ids: bos and eos where they are not there already, then cut to 75, eos and all.
 
     The script decides about bos and eos for a whole batch by its first row; row by row gives the same: every row begins
@@ -147,7 +147,7 @@ def original_caption_sequence(pair: ImageText, tokenizer: VlmTokenizer) -> Token
     return TokenSequence(cut, [pair.image], truncated=len(cut) < len(ids))
 
 
-def original_document_sequence(document: Interleaved, tokenizer: VlmTokenizer) -> TokenSequence:
+def original_document_sequence(document: Interleaved, tokenizer: TextTokenizer) -> TokenSequence:
     """The published script's ids for a document; what it skips without a word raises `SampleError(TOO_LARGE)`."""
     slots, dropped = document_slots(document, skip_slivers=True)
     images = [slot for slot in slots if isinstance(slot, Image.Image)]
@@ -164,6 +164,6 @@ def original_document_sequence(document: Interleaved, tokenizer: VlmTokenizer) -
     return TokenSequence(ids, images, dropped)
 
 
-def _with_ends(ids: list[int], tokenizer: VlmTokenizer) -> list[int]:
+def _with_ends(ids: list[int], tokenizer: TextTokenizer) -> list[int]:
     begun = ids if ids[:1] == [tokenizer.bos] else [tokenizer.bos, *ids]
     return begun if begun[-1] == tokenizer.eos else [*begun, tokenizer.eos]
