@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from prefect import flow, get_run_logger, runtime, unmapped
+from prefect import flow, runtime, unmapped
 from prefect.futures import wait
 from prefect.states import Completed, Failed, State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from tasks.artifacts import histograms, progress_artifact, shard_table
-from tasks.score import plan, score
+from tasks.score import plan, reconcile, score
 from vlfilter.scoring.params import ScoreParams
 from vlfilter.scoring.plan import Work
 from vlfilter.scoring.progress import BOARD
-from vlfilter.scoring.status import ScorerStatus, plan_status
+from vlfilter.scoring.status import ScorerStatus
 
 
 def _run_name() -> str:
@@ -42,7 +42,10 @@ def score_shards(params: ScoreParams) -> State[Any]:
             name = f"group {number} of {len(groups)}: {group[0].shard.name} – {group[-1].shard.name}"
             run = score_group.with_options(task_runner=runner, flow_run_name=name)
             run(group, params, return_state=True)
-    return _reconcile(params)
+    statuses = reconcile(params)
+    shard_table(statuses)
+    histograms(params.output)
+    return _verdict(statuses)
 
 
 @flow(name="score-shard-group", persist_result=False, validate_parameters=False)
@@ -54,17 +57,6 @@ def score_group(group: list[Work], params: ScoreParams) -> State[Any]:
     if failed:
         return Failed(message=f"{len(failed)} of {len(group)} shards failed: {_first(failed)}")
     return Completed(message=f"{len(group)} shards scored")
-
-
-def _reconcile(params: ScoreParams) -> State[Any]:
-    """Look at what really lies in the output; that alone decides how the run ends."""
-    statuses = plan_status(plan(params), params.output)
-    shard_table(statuses)
-    histograms(params.output)
-    for status in statuses:
-        for shard, state, why in status.open():
-            get_run_logger().error("%s %s is %s: %s", status.scorer, shard, state, why)
-    return _verdict(statuses)
 
 
 def _verdict(statuses: Sequence[ScorerStatus]) -> State[Any]:

@@ -13,8 +13,9 @@ from vlfilter.scoring.engine import EngineSettings, score_shard
 from vlfilter.scoring.failures import clear_failure, note_failure
 from vlfilter.scoring.loaded import load_runners
 from vlfilter.scoring.params import ScoreParams
-from vlfilter.scoring.plan import Plan, Work, fingerprints, plan_run, record_run
+from vlfilter.scoring.plan import Plan, Work, plan_run, record_run
 from vlfilter.scoring.progress import BOARD
+from vlfilter.scoring.status import ScorerStatus, plan_status
 
 
 @task(name="plan", cache_policy=NO_CACHE, persist_result=False, cache_result_in_memory=False)
@@ -24,8 +25,19 @@ def plan(params: ScoreParams) -> Plan:
     log = get_run_logger()
     for scorer in params.scorers():
         log.info("%s: %s", scorer.name, ", ".join(f"{n} {state}" for state, n in found.counts(scorer.name).items()))
-    record_run(params, fingerprints(params.scorers()))
+    record_run(params)
     return found
+
+
+@task(name="reconcile", cache_policy=NO_CACHE, persist_result=False, cache_result_in_memory=False)
+def reconcile(params: ScoreParams) -> list[ScorerStatus]:
+    """Look at what really lies in the output: that alone decides how the run ends."""
+    statuses = plan_status(plan_run(params), params.output)
+    log = get_run_logger()
+    for status in statuses:
+        for shard, state, why in status.open():
+            log.error("%s %s is %s: %s", status.scorer, shard, state, why)
+    return statuses
 
 
 def _worth_another_try(_task: Any, _run: Any, state: Any) -> bool:

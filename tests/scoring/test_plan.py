@@ -12,7 +12,7 @@ from vlfilter.scoring.engine import EngineSettings, score_shard
 from vlfilter.scoring.failures import clear_failure, note_failure, read_failures
 from vlfilter.scoring.loaded import load_runners
 from vlfilter.scoring.params import ScoreParams
-from vlfilter.scoring.plan import fingerprints, plan_run, record_run
+from vlfilter.scoring.plan import plan_run, record_run
 from vlfilter.scoring.status import read_status
 
 
@@ -74,7 +74,7 @@ def test_a_shard_that_comes_later_is_picked_up(params: ScoreParams, tmp_path: Pa
 def test_status_tells_done_stale_failed_and_missing(params: ScoreParams, tmp_path: Path) -> None:
     with pytest.raises(VlfilterError, match="no run has written"):
         read_status(params.output)
-    record_run(params, fingerprints(params.scorers()))
+    record_run(params)
     for work in plan_run(params).work[:2]:
         score_shard(work.shard, load_runners(params, work.scorers), params.output, EngineSettings())
     make_tar(tmp_path / "data" / "00001.tar", pairs(7))
@@ -106,7 +106,7 @@ def test_the_same_on_s3(s3: str, params: ScoreParams, tmp_path: Path) -> None:
     assert read_failures(params.output, "toy") == {"00002": "no luck"}
     clear_failure(params.output, "toy", "00002")
     assert read_failures(params.output, "toy") == {}
-    record_run(params, fingerprints(params.scorers()))
+    record_run(params)
     assert read_status(params.output)[0].counts["done"] == 4
 
 

@@ -149,7 +149,7 @@ def _pairs(given: list[str], option: str) -> dict[str, str]:
 
 
 def _options(given: list[str]) -> dict[str, dict[str, Any]]:
-    """`unifilter.image_mode=pad` → {"unifilter": {"image_mode": "pad"}}; values are read as JSON where they are JSON."""
+    """`unifilter.image_mode=pad` → {"unifilter": {"image_mode": "pad"}}; values are JSON where they can be."""
     import json
 
     options: dict[str, dict[str, Any]] = {}

@@ -17,7 +17,7 @@ from rich.table import Table
 from vlfilter.data.storage import check_writable
 from vlfilter.errors import VlfilterError
 from vlfilter.scoring.params import ScoreParams
-from vlfilter.scoring.plan import fingerprints, plan_run, record_run
+from vlfilter.scoring.plan import plan_run, record_run
 from vlfilter.scoring.progress import BOARD
 from vlfilter.scoring.status import ScorerStatus, plan_status, read_status
 
@@ -44,7 +44,7 @@ def run_score(fields: dict[str, Any]) -> None:
         run_flow(params)
         found = plan_run(params)
     else:  # nothing to run: no server is started for it
-        record_run(params, fingerprints(params.scorers()))
+        record_run(params)
     statuses = plan_status(found, params.output)
     show(statuses)
     if found.work:

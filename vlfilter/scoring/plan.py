@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,6 @@ from vlfilter.data.shards import Shard, list_shards
 from vlfilter.data.storage import absolute, filesystem, join, read_bytes, write_bytes
 from vlfilter.data.tables import State, TableState, table_states
 from vlfilter.errors import VlfilterError
-from vlfilter.scoring.base import Scorer
 from vlfilter.scoring.params import ScoreParams
 
 RUN_FILE = "run.json"  # beside a scorer's tables: what was asked for last, so that `status` knows what should be there
@@ -57,33 +56,40 @@ def make_plan(shards: Iterable[Shard], parts: Mapping[str, Mapping[str, Any]], o
 
 def plan_run(params: ScoreParams) -> Plan:
     """Check the scorers, list the shards, compare the tables. Raises `VlfilterError` for what the user must mend."""
-    scorers = params.scorers()
-    shards = list_shards(params.shards)
-    return make_plan(shards, fingerprints(scorers), params.output)
+    parts = {scorer.name: scorer.fingerprint() for scorer in params.scorers()}
+    return make_plan(list_shards(params.shards), parts, params.output)
 
 
-def fingerprints(scorers: Sequence[Scorer]) -> dict[str, dict[str, Any]]:
-    return {scorer.name: scorer.fingerprint() for scorer in scorers}
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a scorer's tables were last asked for: the run's parameters, the scorer as it was given, its fingerprint."""
+
+    params: ScoreParams
+    given: str
+    fingerprint: dict[str, Any]
 
 
-def record_run(params: ScoreParams, parts: Mapping[str, Mapping[str, Any]]) -> None:
-    """Keep with each scorer's tables what they were asked for."""
+def record_run(params: ScoreParams) -> None:
+    """Keep with each scorer's tables what they were asked for, in terms that hold in any folder."""
     specs = [params.shards] if isinstance(params.shards, str) else params.shards
     models = {name: absolute(model) if os.path.exists(model) else model for name, model in params.model.items()}
-    params = params.model_copy(update={"shards": [absolute(spec) for spec in specs], "model": models})
-    for scorer, own in parts.items():
-        record = {"params": params.model_dump(), "fingerprint": own}
-        write_bytes(join(params.output, scorer, RUN_FILE), json.dumps(record, indent=1, sort_keys=True).encode())
+    kept = params.model_copy(update={"shards": [absolute(spec) for spec in specs], "model": models})
+    for given, scorer in zip(params.scorer, params.scorers(), strict=True):
+        record = {"params": kept.model_dump(), "given": given, "fingerprint": scorer.fingerprint()}
+        url = join(params.output, scorer.name, RUN_FILE)
+        write_bytes(url, json.dumps(record, indent=1, sort_keys=True).encode())
 
 
-def recorded_run(output: str, scorer: str) -> tuple[ScoreParams, dict[str, Any]]:
+def recorded_run(output: str, scorer: str) -> Record:
     """What `record_run` kept. Raises `VlfilterError` when there is nothing."""
     url = join(output, scorer, RUN_FILE)
     try:
         record = json.loads(read_bytes(url))
+        return Record(ScoreParams.model_validate(record["params"]), record["given"], record["fingerprint"])
     except FileNotFoundError:
         raise VlfilterError(f"{url} is missing: no run of `vlfilter score` has written {output}.") from None
-    return ScoreParams.model_validate(record["params"]), record["fingerprint"]
+    except (ValueError, KeyError) as error:
+        raise VlfilterError(f"{url} is damaged ({error}): run `vlfilter score` again.") from None
 
 
 def recorded_scorers(output: str) -> list[str]:

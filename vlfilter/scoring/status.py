@@ -67,13 +67,12 @@ def read_status(output: str) -> list[ScorerStatus]:
         raise VlfilterError(f"no run has written {output} yet: `vlfilter score --output {output}` does.")
     found = []
     for name in scorers:
-        params, parts = recorded_run(output, name)
-        note = ""
+        run = recorded_run(output, name)
+        parts, note = run.fingerprint, ""
         try:
-            asked = next(given for given in params.scorer if given == name or given.endswith(name))
-            parts = make_scorer(asked, params.settings(asked)).fingerprint()
-        except (VlfilterError, StopIteration) as error:
+            parts = make_scorer(run.given, run.params.settings(run.given)).fingerprint()
+        except VlfilterError as error:
             note = f"compared with the model as it was at the last run ({error})"
-        states = table_states(output, name, list_shards(params.shards), parts)
+        states = table_states(output, name, list_shards(run.params.shards), parts)
         found.append(ScorerStatus(name, tuple(states), read_failures(output, name), note))
     return found
