@@ -118,6 +118,9 @@ def _tensor_names(folder: Path) -> set[str]:
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
-            return set(json.loads(file.read(min(length, 2**27))))
+            header = file.read(min(length, 2**27))
+            if len(header) != length:
+                raise ValueError("its header is cut")
+            return set(json.loads(header))
     except (OSError, struct.error, ValueError) as error:
         raise VlfilterError(f"{path} is damaged ({error}): download it again.") from error

@@ -116,7 +116,7 @@ CLIP_PRESETS: dict[str, CLIPConfig] = {
     "clip_demo": _clip(
         64,
         {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4,
-         "vocab_size": 600, "max_position_embeddings": 48, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0},
+         "vocab_size": 600, "max_position_embeddings": 48, "bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0},
         _DEMO_VISION,
     ),
     # 48 px: for tests

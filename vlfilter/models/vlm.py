@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel
 
+from vlfilter.models.bodies import attention
 from vlfilter.models.projectors import ProjectorConfig, build_projector, image_tokens, projector_dtype
 from vlfilter.models.vision import VisionConfig, VisionTower
 
@@ -55,7 +56,8 @@ class VisionLanguageModel(nn.Module):
         self.vision = VisionTower(config.vision, config.select_layer, config.select_feature).requires_grad_(False)
         hidden = int(config.body.hidden_size)
         self.projector = build_projector(config.projector, self.vision.width, hidden)
-        self.body = AutoModel.from_config(config.body, attn_implementation=attn_implementation, dtype=torch.float32)
+        chosen = attn_implementation or attention(config.body.model_type, "cpu")
+        self.body = AutoModel.from_config(config.body, attn_implementation=chosen, dtype=torch.float32)
         self.score = nn.Linear(hidden, config.num_labels, bias=False)
         nn.init.normal_(self.score.weight, std=0.02)
         self.vision.eval()
@@ -115,6 +117,11 @@ class VisionLanguageModel(nn.Module):
                 pieces += [words[start:cut], image]
                 start = cut + 1
             sequences.append(torch.cat([*pieces, words[start:]]))
+        if self.training and all(vectors is None or not len(vectors) for vectors in images):
+            # Every process of a sharded or replicated training must run every trained module, images or none.
+            size = int(self.config.vision.image_size)
+            blank = torch.zeros(1, 3, size, size, device=sequences[0].device)
+            sequences[0] = sequences[0] + 0 * self.encode_images(blank).sum().to(sequences[0].dtype)
         return sequences
 
     def encode(
