@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
 
-from vlfilter.data.storage import filesystem, read_bytes
+from fsspec.core import split_protocol
+
+from vlfilter.data.braces import expand_braces
+from vlfilter.data.listing import Found, below, lookup, matching, starting_with
+from vlfilter.data.storage import filesystem, is_local, read_bytes
 from vlfilter.errors import VlfilterError
 
-SUFFIXES = (".tar", ".tar.gz", ".tgz")
+SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 MANIFESTS = (".txt", ".json", ".jsonl")
-WILDCARD = re.compile(r"[*?\[]")
-MAGIC = re.compile(r"[*?\[{]")
-RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_WILDCARDS = "*?["
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -35,159 +33,149 @@ class Shard:
 
 
 def list_shards(spec: str | Sequence[str]) -> list[Shard]:
-    """The shards of one or more specs, in order of name: a path, a glob, braces, a folder, a prefix, or a manifest.
+    """The shards of one spec or several, in order of name; local paths and object stores alike.
 
-    Names do not change when shards are added: below a folder, a prefix, or the part of a pattern before its first
-    wildcard, the name is the path from there; a plain path has its base name; a manifest's entries are named from
-    their longest common folder. Raises `VlfilterError` when something named is missing, nothing is found, two shards
-    would have one name, or the storage cannot be listed.
+    A spec is a tar, a glob, braces (`{00000..00099}.tar`), a folder or an s3:// prefix (all tars below it), or a
+    manifest: a `.txt` with one spec a line (`#` begins a comment), a `.json` or `.jsonl` with a list of them; relative
+    paths in a manifest start at its folder. Names are relative to the part of the spec in front of the first wildcard,
+    to the folder, or to the longest folder that all of a manifest's shards share; a tar given as such is called by its
+    stem. A file of zero bytes is listed (it fails alone, when it is read).
+
+    Raises `VlfilterError` when something is missing, nothing is found, two shards have one name, or storage says no.
     """
     specs = [spec] if isinstance(spec, str) else list(spec)
-    found: dict[str, Shard] = {}
-    for entry in specs:
-        for shard in _expand(entry):
-            other = found.setdefault(shard.name, shard)
-            if other.url != shard.url:
-                raise VlfilterError(
-                    f"{other.url} and {shard.url} would both be called {shard.name!r}: "
-                    "give their common folder as one spec, or score them into different outputs."
-                )
-    if not found:
-        raise VlfilterError(f"no .tar files in {', '.join(specs) or 'an empty list of specs'}.")
-    return sorted(found.values())
+    if not specs:
+        raise VlfilterError("no shards were given: pass a path, a glob, braces, a folder, an s3:// URL or a manifest.")
+    named: dict[str, str] = {}  # URL → name; the first spec that lists a shard names it
+    found: dict[str, Found] = {}
+    for one in specs:
+        for name, file in _manifest(one) if one.endswith(MANIFESTS) else _listed(one):
+            named.setdefault(file.url, name)
+            found.setdefault(file.url, file)
+    urls: dict[str, str] = {}
+    for url, name in named.items():
+        if name in urls:
+            raise VlfilterError(
+                f"two shards are called {name!r}: {urls[name]} and {url}. "
+                "Give their common folder, a glob or a manifest, so that their names keep their folders."
+            )
+        urls[name] = url
+    return sorted(Shard(name, url, found[url].size, found[url].version) for name, url in urls.items())
 
 
-def expand_braces(pattern: str) -> list[str]:
-    """`{00000..00099}` (zero padding kept), `{a,b}`, nested: every string it stands for, in order."""
-    start = pattern.find("{")
-    if start < 0:
-        return [pattern]
-    depth, end, cuts = 0, start, [start]
-    for end in range(start, len(pattern)):
-        character = pattern[end]
-        depth += (character == "{") - (character == "}")
-        if character == "," and depth == 1:
-            cuts.append(end)
-        if depth == 0:
-            break
-    if depth:
-        raise VlfilterError(f"{pattern!r}: a brace is never closed.")
-    inner = pattern[start + 1 : end]
-    if len(cuts) > 1:
-        choices = [pattern[a + 1 : b] for a, b in pairwise([*cuts, end])]
-    elif span := RANGE.fullmatch(inner):
-        choices = _range(*span.groups())
-    else:
-        raise VlfilterError(
-            f"{pattern!r}: {{{inner}}} is neither a range like {{00000..00099}} nor a list like {{a,b}}."
-        )
-    tails = expand_braces(pattern[end + 1 :])
-    heads = [pattern[:start] + part for choice in choices for part in expand_braces(choice)]
-    return [head + tail for head in heads for tail in tails]
+def _listed(spec: str) -> list[tuple[str, Found]]:
+    """(name, file) of every shard of a spec that is no manifest."""
+    if not spec.strip():
+        raise VlfilterError("a shard spec is empty.")
+    spec = _absolute(spec)
+    files, folders, _ = lookup([spec])
+    if files:
+        return [(_stem(spec), file) for file in files.values()]
+    if folders:
+        return _some(spec, [(_relative(file.url, spec), file) for file in below(spec, SUFFIXES)])
+    expanded = expand_braces(spec)
+    if expanded == [spec] and not _is_glob(spec):
+        begun = starting_with(spec, SUFFIXES)
+        if not begun:
+            raise VlfilterError(f"there are no shards at {spec}: no such file, folder or prefix.")
+        return [(_relative(file.url, _parent(spec)), file) for file in begun]
+    base = _fixed_part(spec)
+    plain = [url for url in expanded if not _is_glob(url)]
+    files, folders, missing = lookup(plain)
+    if missing:
+        first = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
+        raise VlfilterError(f"{len(missing)} of {len(expanded)} shards of {spec} are missing: {first}")
+    hits = list(files.values())
+    for folder in folders:
+        hits += below(folder, SUFFIXES)
+    for pattern in (url for url in expanded if _is_glob(url)):
+        hits += matching(pattern)
+    return _some(spec, [(_relative(file.url, base), file) for file in hits])
 
 
-def _range(first: str, last: str) -> list[str]:
-    if int(last) < int(first):
-        raise VlfilterError(f"the range {{{first}..{last}}} goes down.")
-    width = len(first) if first.startswith("0") else 0
-    return [str(number).zfill(width) for number in range(int(first), int(last) + 1)]
+def _manifest(url: str) -> list[tuple[str, Found]]:
+    """The shards that a manifest lists, named relative to their longest common folder."""
+    folder = _parent(_absolute(url))
+    entries = [e if split_protocol(e)[0] or e.startswith(("/", "~")) else f"{folder}/{e}" for e in _entries(url)]
+    plain = [_absolute(e) for e in entries if not _is_glob(e) and "{" not in e and e.endswith(SUFFIXES)]
+    files, _, _ = lookup(plain)  # the usual case, thousands of tars, by few listings
+    hits = list(files.values())
+    for entry in entries:
+        if entry.endswith(MANIFESTS):
+            raise VlfilterError(f"manifest {url} lists another manifest, {entry}: list its shards instead.")
+        if _absolute(entry) not in files:
+            hits += [file for _, file in _listed(entry)]
+    parents = [_parent(file.url).split("/") for file in hits]
+    shared = 0
+    while all(len(p) > shared for p in parents) and len({p[shared] for p in parents}) == 1:
+        shared += 1
+    base = "/".join(parents[0][:shared])
+    return [(_relative(file.url, base), file) for file in hits]
 
 
-def _expand(spec: str) -> list[Shard]:
-    if not spec:
-        raise VlfilterError("an empty string is no shard spec.")
+def _entries(url: str) -> list[str]:
     try:
-        if MAGIC.search(spec):
-            return _pattern(spec)
-        if spec.endswith(MANIFESTS):
-            return _manifest(spec)
-        return _place(spec)
-    except VlfilterError:
-        raise
-    except Exception as error:  # each storage raises its own family of errors
-        raise VlfilterError(f"{spec} cannot be listed: {type(error).__name__}: {error}") from error
-
-
-def _place(spec: str) -> list[Shard]:
-    """A tar, whatever it is called, or a folder of them."""
-    fs, path = filesystem(spec)
-    if not fs.exists(path):
-        raise VlfilterError(f"{spec} does not exist.")
-    info = fs.info(path)
-    if info["type"] != "directory":
-        return [_shard(fs, info, os.path.dirname(path))]
-    below = [found for name, found in fs.find(path, detail=True).items() if name.endswith(SUFFIXES)]
-    if not below:
-        raise VlfilterError(f"no .tar files below {spec}.")
-    return [_shard(fs, found, path) for found in below]
-
-
-def _pattern(spec: str) -> list[Shard]:
-    """Braces without wildcards take one listing a folder, however many names they stand for."""
-    fs, path = filesystem(spec)
-    root = path[: MAGIC.search(path).start()].rpartition("/")[0]  # type: ignore[union-attr]
-    wanted = expand_braces(path)
-    if any(WILDCARD.search(pattern) for pattern in wanted):
-        globbed = [found for pattern in wanted for found in fs.glob(pattern, detail=True).values()]
-        chosen = [info for info in globbed if info["type"] != "directory" and info["name"].endswith(SUFFIXES)]
-        if not chosen:
-            raise VlfilterError(f"no .tar file matches {spec}.")
-        return [_shard(fs, info, root) for info in chosen]
-    there = _files(fs, wanted)
-    if missing := [name for name in wanted if name not in there]:
-        shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
-        raise VlfilterError(f"{len(missing)} of the {len(wanted)} shards of {spec} do not exist: {shown}")
-    return [_shard(fs, there[name], root) for name in wanted]
-
-
-def _files(fs: Any, paths: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """What is known of those of the paths that exist."""
-    folders = {os.path.dirname(path) for path in paths}
-    listed = [info for folder in folders if fs.isdir(folder) for info in fs.ls(folder, detail=True)]
-    return {info["name"]: info for info in listed if info["type"] != "directory"}
-
-
-def _manifest(spec: str) -> list[Shard]:
-    """The tars that a file names: `.txt` one a line (# comments), `.json` a list, `.jsonl` one string a line."""
-    try:
-        text = read_bytes(spec).decode("utf-8-sig")
-        if spec.endswith(".json"):
-            entries = json.loads(text)
-        elif spec.endswith(".jsonl"):
+        text = read_bytes(url).decode("utf-8-sig")
+        if url.endswith(".txt"):
+            entries = [line.partition(" #")[0].strip() for line in text.splitlines()]
+            entries = [line for line in entries if line and not line.startswith("#")]
+        elif url.endswith(".jsonl"):
             entries = [json.loads(line) for line in text.splitlines() if line.strip()]
         else:
-            entries = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+            entries = json.loads(text)
     except FileNotFoundError:
-        raise VlfilterError(f"the manifest {spec} does not exist.") from None
-    except ValueError as error:
-        raise VlfilterError(f"the manifest {spec} cannot be read: {error}") from None
-    if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries) or not entries:
-        raise VlfilterError(f"the manifest {spec} should hold a list of paths or URLs.")
-    here = spec.rpartition("/")[0]
-    paths = [path for entry in entries for path in expand_braces(_beside(entry, here))]
-    fs = filesystem(paths[0])[0]
-    inside = [filesystem(path)[1] for path in paths]
-    there = _files(fs, inside)
-    if missing := [path for path, name in zip(paths, inside, strict=True) if name not in there]:
-        shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
-        raise VlfilterError(f"{len(missing)} of the {len(paths)} shards in {spec} do not exist: {shown}")
-    root = os.path.commonpath([os.path.dirname(name) for name in inside])
-    return [_shard(fs, there[name], root) for name in inside]
+        raise VlfilterError(f"there is no manifest {url}.") from None
+    except (ValueError, RecursionError) as error:
+        raise VlfilterError(f"manifest {url} cannot be read: {error}") from error
+    except VlfilterError:
+        raise
+    except Exception as error:  # object stores raise their own families of errors
+        raise VlfilterError(f"manifest {url} cannot be read: {type(error).__name__}: {error}") from error
+    if not isinstance(entries, list) or not all(isinstance(e, str) and e.strip() for e in entries):
+        raise VlfilterError(f"manifest {url} should hold a list of paths or URLs, each a text.")
+    if not entries:
+        raise VlfilterError(f"manifest {url} lists no shards.")
+    return entries
 
 
-def _beside(entry: str, folder: str) -> str:
-    """A relative path in a manifest is meant from the manifest's folder."""
-    return entry if "://" in entry or entry.startswith("/") or not folder else f"{folder}/{entry}"
+def _some(spec: str, shards: list[tuple[str, Found]]) -> list[tuple[str, Found]]:
+    if not shards:
+        raise VlfilterError(
+            f"there are no shards at {spec}: nothing there is called {', '.join(f'*{s}' for s in SUFFIXES)}."
+        )
+    return shards
 
 
-def _shard(fs: Any, info: dict[str, Any], root: str) -> Shard:
-    path = info["name"]
-    name = path[len(root) :].lstrip("/") if path.startswith(root) else path
+def _absolute(spec: str) -> str:
+    """The spec with an absolute path; URLs keep their protocol, and lose a slash at the end."""
+    return filesystem(spec)[1] if is_local(spec) else spec.rstrip("/")
+
+
+def _is_glob(spec: str) -> bool:
+    return any(character in spec for character in _WILDCARDS)
+
+
+def _fixed_part(spec: str) -> str:
+    """The folders in front of the first one with a wildcard or a brace."""
+    parts = spec.split("/")
+    first = next(i for i, part in enumerate(parts) if _is_glob(part) or "{" in part)
+    return "/".join(parts[:first])
+
+
+def _parent(url: str) -> str:
+    return url.rpartition("/")[0]
+
+
+def _relative(url: str, base: str) -> str:
+    return _without_suffix(url.removeprefix(base).lstrip("/"))
+
+
+def _stem(url: str) -> str:
+    return _without_suffix(url.rpartition("/")[2])
+
+
+def _without_suffix(name: str) -> str:
     for suffix in SUFFIXES:
-        name = name.removesuffix(suffix)
-    if fs.protocol == ("file", "local"):
-        modified = os.stat(path)
-        return Shard(name, path, modified.st_size, str(modified.st_mtime_ns))
-    version = info.get("ETag") or info.get("etag") or info.get("LastModified") or ""
-    protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
-    return Shard(name, f"{protocol}://{path}", int(info["size"]), str(version).strip('"'))
+        if name.endswith(suffix) and not name.endswith("/" + suffix) and name != suffix:
+            return name.removesuffix(suffix)
+    return name
