@@ -6,6 +6,7 @@ own affair); only candidates can be kept. What `top()` counts is wider: all rows
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -142,17 +143,14 @@ def _column_kind(name: str, at: int, text: str, scores: Scores) -> str:
 
 def find_thresholds(rule: Rule, scores: Scores) -> dict[nodes.Compare, Threshold]:
     """What every `top()` of the rule comes to, in as many passes over its columns as the data need (two or three)."""
-    places = {shard: place for place, shard in enumerate(scores.shards)}
     searches = {compare: Search(_cut(compare)) for compare in rule.cuts}
 
     def one_pass(unfinished: list[Search]) -> None:
         active = {compare: search for compare, search in searches.items() if search in unfinished}
         columns = [n.name for compare in active for n in _walk(compare.left) if isinstance(n, nodes.Column)]
-        if any(search.needs_uid for search in unfinished):
-            columns.append("uid")
 
         def look(shard: str, table: pa.Table) -> list[tuple[Search, tuple[np.dtype, np.ndarray]]]:
-            return [(s, s.look(rows_of(c.left, table, places[shard]))) for c, s in active.items()]
+            return [(s, s.look(rows_of(c.left, scores, shard, table))) for c, s in active.items()]
 
         for parts in scores.map(columns, look):
             for search, part in parts:
@@ -161,25 +159,22 @@ def find_thresholds(rule: Rule, scores: Scores) -> dict[nodes.Compare, Threshold
     return dict(zip(searches, run_passes(list(searches.values()), one_pass), strict=True))
 
 
-def needs_uid(thresholds: Thresholds) -> bool:
-    """Whether a verdict must break ties by uid."""
-    return any(threshold.cut is not None and len(threshold.cut) > 1 for threshold in thresholds.values())
+def judge(rule: Rule, thresholds: Thresholds, scores: Scores, shard: str, table: pa.Table) -> Verdict:
+    """The verdict on the rows of a shard; `table` holds at least the rule's columns."""
 
+    def cut(compare: nodes.Compare) -> np.ndarray:
+        return cut_test(compare, thresholds[compare], scores, shard, table)
 
-def judge(rule: Rule, thresholds: Thresholds, table: pa.Table, place: int) -> Verdict:
-    """The verdict on the rows of the shard at this place in the order of names."""
     candidates = np.ones(table.num_rows, bool)
     for column in rule.required:
         candidates &= evaluate.present(table[column])
-    kept = candidates & evaluate.condition(
-        rule.tree, table, lambda node: cut_test(node, thresholds[node], table, place)
-    )
+    kept = candidates & evaluate.condition(rule.tree, table, cut)
     return Verdict(candidates, kept)
 
 
-def cut_test(compare: nodes.Compare, threshold: Threshold, table: pa.Table, place: int) -> np.ndarray:
+def cut_test(compare: nodes.Compare, threshold: Threshold, scores: Scores, shard: str, table: pa.Table) -> np.ndarray:
     """Which rows pass a comparison with `top()` or `bottom()`."""
-    rows = rows_of(compare.left, table, place)
+    rows = rows_of(compare.left, scores, shard, table)
     kept = threshold.keeps(rows)
     inside = compare.operator == CUT_OPERATORS[threshold.side][0]
     passed = np.zeros(table.num_rows, bool)
@@ -187,7 +182,8 @@ def cut_test(compare: nodes.Compare, threshold: Threshold, table: pa.Table, plac
     return passed
 
 
-def rows_of(value: Node, table: pa.Table, place: int) -> Rows:
+def rows_of(value: Node, scores: Scores, shard: str, table: pa.Table) -> Rows:
+    """The rows that have a value; uids are read only where ties ask for them, which is seldom."""
     found = evaluate.number(value, table)
     values = np.asarray(found.values)
     if found.valid is None:
@@ -195,7 +191,12 @@ def rows_of(value: Node, table: pa.Table, place: int) -> Rows:
     else:
         index = np.flatnonzero(found.valid)
         values = values[index]
-    return Rows(values, index, place, lambda chosen: table["uid"].take(pa.array(chosen)))
+
+    def uids(chosen: np.ndarray) -> pa.ChunkedArray:
+        column = f"{scores.scorers(table.column_names)[0]}.uid"
+        return scores.read(shard, [column])[column].take(pa.array(chosen))
+
+    return Rows(values, index, bisect_left(scores.shards, shard), uids)
 
 
 def _cut(compare: nodes.Compare) -> nodes.Cut:

@@ -72,18 +72,16 @@ def select(
 
     thresholds = rules.find_thresholds(rule, scores)
     rows = candidates = kept = 0
-    places = {shard: place for place, shard in enumerate(scores.shards)}
     with place_file(output) as path:
         writer = make_writer(suffix, path, rule.columns)
-        columns = [*rule.columns, *writer.columns, *(["uid"] if rules.needs_uid(thresholds) else [])]
 
         def work(shard: str, table: pa.Table) -> tuple[int, int, int, object]:
-            verdict = rules.judge(rule, thresholds, table, places[shard])
+            verdict = rules.judge(rule, thresholds, scores, shard, table)
             chosen = np.flatnonzero(verdict.kept)
             piece = writer.piece(shard, table.take(pa.array(chosen)))
             return table.num_rows, int(verdict.candidates.sum()), len(chosen), piece
 
-        for of_shard, candidates_of_shard, kept_of_shard, piece in scores.map(columns, work):
+        for of_shard, candidates_of_shard, kept_of_shard, piece in scores.map([*rule.columns, *writer.columns], work):
             rows, candidates, kept = rows + of_shard, candidates + candidates_of_shard, kept + kept_of_shard
             writer.add(piece)
         duplicates = writer.finish()

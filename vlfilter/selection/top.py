@@ -86,6 +86,8 @@ class Rows:
         if which == 0:
             words = sortable(self.values[chosen])
             return ~words if side == "bottom" else words
+        if not len(chosen):
+            return np.zeros(0, np.uint64)
         if which == 1:
             return uid_hash(self.uids(self.index[chosen]))
         return ~(np.uint64(self.shard << 32) + self.index[chosen].astype(np.uint64))
@@ -143,10 +145,6 @@ class Search:
     _dtype: np.dtype = field(default_factory=lambda: np.dtype(np.float64))
     _counts: np.ndarray = field(default_factory=lambda: np.zeros(1 << DIGIT, np.int64))
     _collected: list[np.ndarray] = field(default_factory=list)
-
-    @property
-    def needs_uid(self) -> bool:
-        return len(self.known) > 0
 
     @property
     def collecting(self) -> bool:
