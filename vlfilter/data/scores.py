@@ -119,7 +119,7 @@ class Scores:
         does not grow with the number of shards.
         """
         columns = list(dict.fromkeys(columns))
-        threads = threads or (4 if is_local(self.url) else 16)  # object stores: waiting, not work
+        threads = threads or (2 if is_local(self.url) else 16)  # object stores: waiting, not work
         with ThreadPoolExecutor(threads) as pool:
             names = iter(self.shards)
 

@@ -106,13 +106,13 @@ def source(node: Node) -> str:
     """The node written out again, with no more parentheses than it needs to be read."""
     match node:
         case Number(value):
-            return f"{value:g}" if isinstance(value, float) else str(value)
+            return "1e999" if value == float("inf") else str(value)
         case Text(value):
             return f"'{value}'" if '"' in value else f'"{value}"'
         case Column(name):
             return name if re.fullmatch(r"[A-Za-z_][\w.]*", name) else f"`{name}`"
         case Cut(side, share, count, datacomp):
-            amount = f"{float(share * 100):g}%" if share is not None else str(count)
+            amount = f"{float(share * 100):.15g}%" if share is not None else str(count)
             return f"{side}({amount}{', datacomp' if datacomp else ''})"
         case IsNull(column):
             return f"isnull({source(column)})"
