@@ -60,7 +60,7 @@ def test_every_combination_trains_saves_and_loads(tmp_path: Path, body: str, tow
 
 def test_names_are_the_published_ones(saved: Path) -> None:
     published = set(load_file(FIXTURE / "model.safetensors"))
-    ours = {name for name in load_file(saved / "model.safetensors")}
+    ours = set(load_file(saved / "model.safetensors"))
     assert {name for name in ours if ".layers." not in name} == {name for name in published if ".layers." not in name}
     assert {name for name in ours if ".layers.1." in name} == {name for name in published if ".layers.1." in name}
 
@@ -287,7 +287,7 @@ def test_save_can_convert_and_take_another_state(tmp_path: Path) -> None:
 
 
 def test_tokenizer_in_the_older_files(tmp_path: Path) -> None:
-    """vocab.json, merges.txt and added tokens, as the released Qwen2.5 checkpoint has them, instead of tokenizer.json."""
+    """vocab.json, merges.txt and added tokens, as released Qwen2.5 checkpoints have them, not tokenizer.json."""
     folder = tmp_path / "m"
     shutil.copytree(FIXTURE, folder)
     described = json.loads((folder / "tokenizer.json").read_text())

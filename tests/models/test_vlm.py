@@ -145,7 +145,7 @@ def test_training_moves_all_but_the_frozen_tower() -> None:
     first.backward()
     optimizer.step()
     moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
-    assert moved & set(before) and not any(name.startswith("vision.") for name in moved)
+    assert not any(name.startswith("vision.") for name in moved)
     for part in ("projector.", "body.", "score."):
         assert any(name.startswith(part) for name in moved), part
     assert loss(model([ids], [images]), torch.tensor([2])) < first

@@ -65,7 +65,7 @@ def clip_source(model: str) -> ClipSource:
         return ClipSource(model)
     name = model.removeprefix(OPEN_CLIP)
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if name and folder.is_dir():
         if "model_cfg" not in read_json(folder / OPEN_CLIP_CONFIG):
             raise VlfilterError(f"{folder / OPEN_CLIP_CONFIG} has no model_cfg: it is no open_clip model.")
         open_clip_weights(folder)
