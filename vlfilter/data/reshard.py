@@ -16,13 +16,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from vlfilter import __version__
 from vlfilter.data.reshard_part import FOLDER, Ledger, Part, names_url, run_part
 from vlfilter.data.shards import Shard
 from vlfilter.data.storage import check_writable, filesystem, join, open_read, read_bytes, write_bytes
-from vlfilter.data.subset import Subset, pack_uids, read_subset
+from vlfilter.data.subset import UID_DTYPE, Subset, read_subset
 from vlfilter.errors import VlfilterError
 
 EXAMPLES = 10
@@ -215,12 +214,13 @@ def _missing(kept: Subset, output: str, ledgers: Sequence[Ledger]) -> tuple[int,
         found[1:] = kept.packed[1:] == kept.packed[:-1]  # a repeated uid counts once
     others = dict.fromkeys(kept.names)
     for name in (name for ledger in ledgers for name in ledger.tars):
-        lines = read_bytes(names_url(output, name)).decode().split("\n")[:-1]
-        for line in lines:
-            others.pop(line, None)
-        if len(found) and lines:
-            packed, valid = pack_uids(pa.array(lines))
-            places = np.searchsorted(kept.packed, packed[valid])
+        text = read_bytes(names_url(output, name)).decode()
+        if kept.by == "key":
+            for key in text.split("\n"):
+                others.pop(key, None)
+        elif len(found):
+            halves = np.frombuffer(bytes.fromhex(text), ">u8").astype(np.uint64)
+            places = np.searchsorted(kept.packed, halves.view(UID_DTYPE))
             found[places[places < len(found)]] = True
     absent = np.flatnonzero(~found)
     examples = [f"{high:016x}{low:016x}" for high, low in kept.packed[absent[:EXAMPLES]].tolist()]

@@ -66,6 +66,9 @@ class TarWriter:
 
 def _renamed(member: Member, name: str) -> bytes:
     """A header like the member's with another name."""
-    info = tarfile.TarInfo.frombuf(member.header[-BLOCK:], "utf-8", "surrogateescape")
+    try:
+        info = tarfile.TarInfo.frombuf(member.header[-BLOCK:], "utf-8", "surrogateescape")
+    except tarfile.HeaderError:  # an owner or a time that is no number
+        info = tarfile.TarInfo()
     info.name, info.size = name, len(member.data)
     return info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
