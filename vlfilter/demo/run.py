@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from vlfilter import __version__
 from vlfilter.data.storage import is_local
 from vlfilter.demo.layout import Layout
+from vlfilter.demo.threads import one_thread
 from vlfilter.errors import VlfilterError
 
 if TYPE_CHECKING:
@@ -109,6 +110,11 @@ def finish(layout: Layout, seed: int, sizes: DemoSizes, seconds: dict[str, float
 
 def main(output: str, steps: Steps, seed: int = 0, sizes: DemoSizes = DemoSizes(), say: Say = print) -> DemoResult:
     """Run the whole demo in a local folder."""
+    with one_thread():
+        return _run(output, steps, seed, sizes, say)
+
+
+def _run(output: str, steps: Steps, seed: int, sizes: DemoSizes, say: Say) -> DemoResult:
     from vlfilter.demo.evaluate import choose
 
     seconds: dict[str, float] = {}
