@@ -43,6 +43,12 @@ class Scores:
         schemas = {scorer: _schema(table_url(url, scorer, min(names))) for scorer, names in tables.items()}
         return cls(url, tuple(sorted(frozenset[str]().union(*tables.values()))), schemas, tables)
 
+    def of(self, *scorers: str) -> Scores:
+        """The same place, seen as if it held these scorers only."""
+        tables = {scorer: self.tables[scorer] for scorer in scorers}
+        shards = tuple(sorted(frozenset[str]().union(*tables.values())))
+        return Scores(self.url, shards, {scorer: self.schemas[scorer] for scorer in scorers}, tables)
+
     def resolve(self, column: str) -> tuple[str, str]:
         """(scorer, column) of a column's name. Raises `VlfilterError` for an unknown or an ambiguous one."""
         if column in SHARED:
@@ -91,7 +97,10 @@ class Scores:
         rows are joined by position, which holds only for tables of the same tar.
         """
         columns = list(dict.fromkeys(columns))
-        scorers = self.scorers(columns)
+        if all(column in SHARED for column in columns):  # any scorer's table will do
+            scorers = [next(scorer for scorer, shards in self.tables.items() if shard in shards)]
+        else:
+            scorers = self.scorers(columns)
         wanted: dict[str, dict[str, str]] = {scorer: {} for scorer in scorers}
         for column in columns:
             scorer, name = (scorers[0], column) if column in SHARED else self.resolve(column)

@@ -136,9 +136,14 @@ def _column_kind(name: str, at: int, text: str, scores: Scores) -> str:
         raise ExpressionError(f"{error}", text, at) from error
     if pa.types.is_string(found) or pa.types.is_large_string(found):
         return "text"
-    if pa.types.is_integer(found) or pa.types.is_floating(found) or pa.types.is_boolean(found):
+    if is_number(found):
         return "number"
     raise ExpressionError(f"column {name} holds {found}, which is neither a number nor text:", text, at)
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Whether expressions can count with a column of this type."""
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
 
 
 def find_thresholds(rule: Rule, scores: Scores) -> dict[nodes.Compare, Threshold]:
