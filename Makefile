@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: install demo lint types unit test bench clean
+.PHONY: install demo lint types unit test bench deploy constraints clean
 
 install: $(STAMP)
 
@@ -32,6 +32,9 @@ test: lint types unit
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
+
+deploy: $(STAMP)
+	$(BIN)/python -m deployments.apply
 
 # Versions that were tried together; versions only, no hosts.
 constraints: $(STAMP)

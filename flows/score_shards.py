@@ -7,12 +7,12 @@ where it stopped, and *Retry* runs only what failed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from prefect import flow, runtime, unmapped
 from prefect.futures import wait
 from prefect.states import Completed, Failed, State
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from tasks.artifacts import histograms, progress_artifact, shard_table
 from tasks.score import plan, reconcile, score
@@ -35,7 +35,7 @@ def score_shards(params: ScoreParams) -> State[Any]:
     todo = found.work
     BOARD.start(len(todo), sum(work.shard.size for work in todo))
     groups = [todo[i : i + params.group_size] for i in range(0, len(todo), params.group_size)]
-    runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=params.shards_in_flight)
+    runner = cast(TaskRunner[Any], ThreadPoolTaskRunner(max_workers=params.shards_in_flight))
     with progress_artifact():
         for number, group in enumerate(groups, start=1):
             # Shards go in groups of their own flow run, so that no run carries thousands of task runs.

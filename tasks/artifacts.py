@@ -6,6 +6,7 @@ import base64
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import cast
 from uuid import UUID
 
 from prefect.artifacts import (
@@ -26,7 +27,8 @@ MAX_ROWS = 1000  # of a table artifact: the server keeps it in one database fiel
 @contextmanager
 def progress_artifact(every: float = 3.0) -> Iterator[None]:
     """A bar on the run's page that follows the board, in a thread of its own so that no shard waits for it."""
-    bar: UUID = create_progress_artifact(0.0, key="score-shards-progress", description="scored")
+    # Sync here; its type also tells of the async form.
+    bar = cast(UUID, create_progress_artifact(0.0, key="score-shards-progress", description="scored"))
     done = threading.Event()
 
     def follow() -> None:

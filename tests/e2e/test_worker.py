@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,8 +19,8 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture
-def prefect(prefect_api: str, tmp_path: Path):  # type: ignore[no-untyped-def]
-    """Runs `prefect …` against the session's server, with the checkout importable for the worker's processes."""
+def python(prefect_api: str, tmp_path: Path):  # type: ignore[no-untyped-def]
+    """Runs `python -m …` against the session's server, with the checkout importable for the worker's processes."""
     environment = {
         **os.environ,
         "PREFECT_API_URL": prefect_api,
@@ -31,14 +30,14 @@ def prefect(prefect_api: str, tmp_path: Path):  # type: ignore[no-untyped-def]
     }
 
     def run(*arguments: str) -> None:
-        command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
+        command = [sys.executable, "-m", *arguments]
         done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stdout + done.stderr
 
     return run
 
 
-def test_retry_in_the_ui_runs_only_the_failed_shard(prefect, prefect_api: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_retry_in_the_ui_runs_only_the_failed_shard(python, prefect_api: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     api = httpx.Client(base_url=prefect_api, timeout=30)
 
     def read(run: str) -> dict[str, Any]:
@@ -51,9 +50,8 @@ def test_retry_in_the_ui_runs_only_the_failed_shard(prefect, prefect_api: str, t
     make_shards(tmp_path / "data", 4, 5)
     (tmp_path / "data" / "00002.tar").write_bytes(b"not a tar" * 200)
     (tmp_path / "toy.txt").write_text("1.0")
-    shutil.copy(ROOT / "prefect.yaml", tmp_path)
-    prefect("work-pool", "create", "default", "--type", "process", "--overwrite")
-    prefect("deploy", "--all")
+    python("deployments.apply")
+    python("deployments.apply")  # again changes nothing
 
     deployment = api.get("/deployments/name/score-shards/main").raise_for_status().json()
     params = {"shards": str(tmp_path / "data"), "output": str(tmp_path / "out"), "scorer": [NAME]}
@@ -63,7 +61,7 @@ def test_retry_in_the_ui_runs_only_the_failed_shard(prefect, prefect_api: str, t
         json={"parameters": {"params": params}, "state": {"type": "SCHEDULED"}},
     )
     run = created.raise_for_status().json()["id"]
-    prefect("worker", "start", "--pool", "default", "--type", "process", "--run-once")
+    python("prefect", "worker", "start", "--pool", "default", "--type", "process", "--run-once")
     first = read(run)
     assert first["state_type"] == "FAILED"
     assert first["state"]["message"] == "1 of 4 shards have no score table: 00002"
@@ -73,7 +71,7 @@ def test_retry_in_the_ui_runs_only_the_failed_shard(prefect, prefect_api: str, t
     make_tar(tmp_path / "data" / "00002.tar", pairs(5, 10))
     state = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": "Retry from the UI"}
     api.post(f"/flow_runs/{run}/set_state", json={"state": state, "force": True}).raise_for_status()
-    prefect("worker", "start", "--pool", "default", "--type", "process", "--run-once")
+    python("prefect", "worker", "start", "--pool", "default", "--type", "process", "--run-once")
     second = read(run)
     assert second["state_type"] == "COMPLETED", second["state"]
     assert second["run_count"] == 2

@@ -124,9 +124,9 @@ def show(statuses: list[ScorerStatus]) -> None:
             console.print(f"{status.scorer} {shard}: {state}{': ' + why if why else ''}", markup=False, highlight=False)
         if len(still_open) > MOST:
             console.print(f"… and {len(still_open) - MOST} more shards")
-        for state in status.states:
-            for warning in state.footer.warnings if state.footer else ():
-                console.print(f"{status.scorer} {state.shard.name}: {warning}", markup=False, highlight=False)
+        for table_state in status.states:
+            for warning in table_state.footer.warnings if table_state.footer else ():
+                console.print(f"{status.scorer} {table_state.shard.name}: {warning}", markup=False, highlight=False)
 
 
 logging.getLogger("vlfilter").addHandler(logging.NullHandler())
