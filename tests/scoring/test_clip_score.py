@@ -150,6 +150,13 @@ def test_any_caption_gives_open_clip_s_own_ids(oc: ClipScore, caption: str) -> N
     assert truncated == (len(LIBRARY.encode(caption)) > 75)
 
 
+@pytest.mark.parametrize("name", ["hf", "oc"])
+def test_blanks_do_not_use_up_the_text(name: str, request: pytest.FixtureRequest) -> None:
+    scorer: ClipScore = request.getfixturevalue(name)
+    spread, plain = (scorer.loaded.tokens(text) for text in ("a" + " \n" * 5_000 + "cat", "a cat"))
+    assert spread == plain
+
+
 @pytest.mark.parametrize(("name", "word"), [("hf", "<|endoftext|>"), ("oc", "<end_of_text>"), ("oc", "<END_OF_TEXT>")])
 def test_control_tokens_in_captions_stay_text(name: str, word: str, request: pytest.FixtureRequest) -> None:
     """As the libraries read it, the text behind such a word does not count at all."""
@@ -305,3 +312,21 @@ def test_images_are_not_kept(hf: ClipScore) -> None:
     """A prepared sample holds bytes of the model's size, not the decoded picture."""
     payload = hf.prepare(ImageText(Image.new("RGB", (3000, 2000)), "a cat")).payload
     assert payload.pixels.nbytes == 224 * 224 * 3
+
+
+def test_open_clip_models_with_a_tokenizer_of_transformers(open_clip_folder: Path, tmp_path: Path) -> None:
+    """That tokenizer cuts and pads by changing its state, so threads must take turns."""
+    folder = tmp_path / "m"
+    shutil.copytree(open_clip_folder, folder)
+    openai_tokenizer().hf.save_pretrained(folder)
+    path = folder / "open_clip_config.json"
+    config = json.loads(path.read_text())
+    config["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = "read from the folder itself"
+    path.write_text(json.dumps(config))
+    scorer = make(f"open_clip:{folder}")
+    library = open_clip.get_tokenizer(f"local-dir:{folder}")
+    captions = ["a cat", "many words " * 60, "two dogs in the snow"] * 60
+    with ThreadPoolExecutor(8) as pool:
+        tokens = list(pool.map(scorer.loaded.tokens, captions))
+    assert [ids for ids, _ in tokens] == library(captions).tolist()
+    assert [truncated for _, truncated in tokens] == [False, True, False] * 60

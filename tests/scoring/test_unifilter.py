@@ -345,3 +345,32 @@ def test_checking_and_fingerprinting_need_no_torch() -> None:
 def test_not_loaded_is_told() -> None:
     with pytest.raises(VlfilterError, match="not loaded"):
         UniFilter(ScorerSettings(str(FIXTURE))).prepare(ImageText(picture(), "a cat"))
+
+
+def test_the_original_cuts_the_expanded_sequence(tmp_path: Path) -> None:
+    """Text and images beyond `tokenizer_model_max_length` are cut with their eos, and the cut end is scored."""
+    folder = tmp_path / "m"
+    shutil.copytree(FIXTURE, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"tokenizer_model_max_length": 20}))
+    long, longer = (ImageText(picture(), "z" * count) for count in (30, 40))
+    original, default = make(folder, compat="original"), make(folder)
+    assert one(original, long)["quality_score"] == pytest.approx(one(original, longer)["quality_score"], abs=1e-6)
+    assert abs(one(default, long)["quality_score"] - one(default, longer)["quality_score"]) > 1e-4
+
+
+def test_the_head_is_float32_unless_the_original_is_wanted() -> None:
+    dtypes = {}
+    for compat in (None, "original"):
+        scorer = UniFilter(ScorerSettings(str(FIXTURE), device="cpu", dtype="bfloat16", compat=compat))
+        scorer.load()
+        dtypes[compat] = scorer.loaded.model.score.weight.dtype
+    assert dtypes == {None: torch.float32, "original": torch.bfloat16}
+
+
+def test_the_original_never_reads_the_embedded_tower(tmp_path: Path) -> None:
+    folder = _saved(tmp_path / "m")
+    assert make(folder).fingerprint()["vision"] == "embedded"
+    with pytest.raises(VlfilterError, match=r"no vision tower.*choose vision=embedded"):
+        UniFilter(ScorerSettings(str(folder), compat="original"))
+    make(folder, compat="original", vision="embedded")

@@ -74,9 +74,12 @@ class OpenClipCaptions:
             tokenizer.cache = _WordCache(tokenizer.cache)
 
     def __call__(self, caption: str) -> tuple[list[int], bool]:
+        bound = CHARS_PER_TOKEN * self._context
+        if len(caption) > bound:
+            caption = " ".join(caption.split())  # as the tokenizer does; blanks must not use up the bound
+        start = caption[:bound]
         if not self._control_tokens:
-            caption = _OPEN_CLIP_CONTROL.sub(r"< \1_of_text>", caption)
-        start = caption[: CHARS_PER_TOKEN * self._context]
+            start = _OPEN_CLIP_CONTROL.sub(r"< \1_of_text>", start)
         if self._is_hf:
             with self._lock:
                 row, length = self._row(start), len(self._tokenizer.tokenizer(start).input_ids)
@@ -84,7 +87,7 @@ class OpenClipCaptions:
             row = self._row(start)
             # only a full row can have been cut, so only then is the caption counted
             length = len(self._tokenizer.encode(start)) + 2 if row[-1] else 0
-        return row, length > self._context or len(start) < len(caption)
+        return row, length > self._context or len(caption) > bound
 
     def _row(self, caption: str) -> list[int]:
         ids: list[int] = self._tokenizer(caption)[0].tolist()
