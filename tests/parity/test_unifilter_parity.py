@@ -9,11 +9,15 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from vlfilter.data.samples import ImageText, Interleaved
+from vlfilter.data.shards import list_shards
 from vlfilter.scoring.base import ScorerSettings
+from vlfilter.scoring.batching import BatchRunner
+from vlfilter.scoring.engine import EngineSettings, score_shard
 from vlfilter.scoring.unifilter import UniFilter
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "unifilter"
@@ -81,3 +85,15 @@ def test_only_the_long_caption_is_flagged(scorer: UniFilter) -> None:
     assert columns["truncated"] == [False] * 5 + [True]
     assert columns["n_images"] == [1] * 6
     assert max(columns["n_tokens"]) == 75 + 3  # four image tokens in place of one placeholder
+
+
+def test_a_whole_tar_through_the_engine(scorer: UniFilter, expected: dict[str, Any], tmp_path: Path) -> None:
+    """The reader gives an empty caption a row without a score; the original scored it (see the batch above)."""
+    (shard,) = list_shards(str(FIXTURE / "00000000.tar"))
+    (result,) = score_shard(shard, [BatchRunner(scorer, 200)], str(tmp_path), EngineSettings())
+    table = pq.read_table(result.url)
+    assert table["status"].to_pylist() == ["ok", "ok", "ok", "missing_text", "ok", "ok"]
+    rows = zip(table["quality_score"].to_pylist(), expected["caption_logits_batched"], strict=True)
+    scored, wanted = zip(*[(score, row[0]) for score, row in rows if score is not None], strict=True)
+    assert scored == pytest.approx(wanted, abs=1e-4)
+    assert table.select(scorer.columns.names).schema.remove_metadata() == scorer.columns
