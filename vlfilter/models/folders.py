@@ -50,6 +50,11 @@ def model_folder(name: str) -> Path:
     return folder
 
 
+def hub_file(name: str, file: str) -> Path:
+    """One small file of a hub model, from the cache or downloaded, with the same errors as `model_folder`."""
+    return _snapshot(name, [file]) / file
+
+
 def _snapshot(name: str, patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled

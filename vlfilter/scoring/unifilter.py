@@ -12,8 +12,8 @@ import pyarrow as pa
 from vlfilter.data.samples import ImageText, Interleaved, SampleError, Status
 from vlfilter.errors import VlfilterError
 from vlfilter.models.digests import model_digest
-from vlfilter.models.folders import local_folder, model_folder
-from vlfilter.models.locate import VisionWeights, check_vlm_folder, vision_source
+from vlfilter.models.folders import hub_file, local_folder, model_folder, read_json
+from vlfilter.models.locate import VisionSource, VisionWeights, check_vlm_folder, vision_source
 from vlfilter.models.preprocess import to_pixels
 from vlfilter.scoring.base import Prepared, ScorerSettings
 from vlfilter.scoring.options import COMPAT, DTYPES, choose, read_options
@@ -98,12 +98,18 @@ class UniFilter:
     def fingerprint(self) -> dict[str, Any]:
         """`dtype` is as asked: `auto` is not resolved, so that a laptop and a GPU worker give the same answer."""
         folder = local_folder(self.settings.model)
-        source = None if folder is None else vision_source(folder, check_vlm_folder(folder), self._vision)
+        if folder is not None:
+            vision = vision_source(folder, check_vlm_folder(folder), self._vision).digest()
+        elif self._vision == "hub":
+            tower = read_json(hub_file(self.settings.model, "config.json")).get("mm_vision_tower")
+            vision = VisionSource(hub_name=str(tower)).digest()
+        else:
+            vision = self._vision  # what it comes to lies in the checkpoint, whose commit `model` holds
         return {
             "scorer": self.name,
             "code": CODE_VERSION,
             "model": model_digest(self.settings.model),
-            "vision": self._vision if source is None else source.digest(),
+            "vision": vision,
             "dtype": self.settings.dtype,
             "compat": self.settings.compat,
             "options": asdict(self.options),
