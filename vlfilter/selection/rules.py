@@ -204,6 +204,20 @@ def rows_of(value: Node, scores: Scores, shard: str, table: pa.Table) -> Rows:
     return Rows(values, index, bisect_left(scores.shards, shard), uids)
 
 
+def limits(rule: Rule, thresholds: Thresholds) -> Iterator[tuple[str, str, float]]:
+    """(column, the limit as written, its value) of every comparison of a bare column with a number or a `top()`."""
+    for node in _walk(rule.tree):
+        match node:
+            case nodes.Compare(symbol, nodes.Column(name), nodes.Number(value)):
+                yield name, f"{symbol} {nodes.source(node.right)}", float(value)
+            case nodes.Compare(symbol, nodes.Number(value), nodes.Column(name)):
+                yield name, f"{nodes.source(node.left)} {symbol}", float(value)
+            case nodes.Compare(_, nodes.Column(name), nodes.Cut() as cut):
+                found = thresholds[node].value
+                if found is not None:
+                    yield name, nodes.source(cut), float(found)
+
+
 def _cut(compare: nodes.Compare) -> nodes.Cut:
     assert isinstance(compare.right, nodes.Cut)
     return compare.right
