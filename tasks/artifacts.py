@@ -9,15 +9,17 @@ from contextlib import contextmanager
 from typing import cast
 from uuid import UUID
 
+from prefect import get_run_logger
 from prefect.artifacts import (
     create_image_artifact,
     create_progress_artifact,
     create_table_artifact,
     update_progress_artifact,
 )
-from vlfilter.report.plots import score_histograms
 
 from vlfilter.data.tables import State
+from vlfilter.errors import VlfilterError
+from vlfilter.report.plots import score_histograms
 from vlfilter.scoring.progress import BOARD, Progress
 from vlfilter.scoring.status import ScorerStatus
 
@@ -71,6 +73,10 @@ def shard_table(statuses: Sequence[ScorerStatus]) -> None:
 
 
 def histograms(output: str) -> None:
-    """The distribution of every score, as one picture."""
-    png = base64.b64encode(score_histograms(output)).decode()
+    """The distribution of every score, as one picture; a run with failed shards may have none."""
+    try:
+        png = base64.b64encode(score_histograms(output)).decode()
+    except VlfilterError as error:
+        get_run_logger().warning("no histogram: %s", error)
+        return
     create_image_artifact(f"data:image/png;base64,{png}", key="score-shards-histogram", description="Scores")
