@@ -53,7 +53,7 @@ class Distribution:
         return self.edges, above / max(1, self.count)
 
     def quantile(self, share: float) -> float:
-        """The middle of the bin that holds it: exact to half a bin, and exact for whole numbers with bins of their own."""
+        """The middle of the bin that holds it: exact to half a bin, and for whole numbers that have their own bins."""
         reached = np.cumsum(self.counts)
         place = int(np.searchsorted(reached, share * self.count))
         place = min(place, len(self.counts) - 1)
