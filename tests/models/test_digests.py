@@ -97,34 +97,6 @@ def test_a_folder_that_does_not_exist_is_told(tmp_path: Path) -> None:
         model_digest(str(tmp_path / "nothing"))
 
 
-def _hub_cache(root: Path, commit: str) -> None:
-    repository = root / "models--owner--name"
-    (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text(commit)
-    (repository / "snapshots" / commit).mkdir(parents=True)
-    (repository / "snapshots" / commit / "config.json").write_text("{}")
-
-
-def test_hub_names_stand_for_their_cached_commit(tmp_path: Path) -> None:
-    """In a process of its own: huggingface_hub reads its cache's place once, on import."""
-    commit = "0123456789abcdef0123456789abcdef01234567"
-    _hub_cache(tmp_path / "hub", commit)
-    code = (
-        "from vlfilter.models.digests import model_digest\n"
-        "from vlfilter.errors import VlfilterError\n"
-        "print(model_digest('owner/name'))\n"
-        "try: model_digest('owner/other')\n"
-        "except VlfilterError as error: print(error)\n"
-    )
-    environment = os.environ | {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
-    out = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    ).stdout
-    first, second = out.strip().splitlines()
-    assert first == f"hub:owner/name@{commit}"
-    assert second.startswith("model 'owner/other' is neither a local folder nor in the hub's cache")
-
-
 def test_no_torch_is_imported() -> None:
     code = (
         "import sys, vlfilter.models.digests, vlfilter.models.locate, vlfilter.models.clip_source\n"

@@ -1,16 +1,22 @@
-"""Hub names, with a cache as the hub's client leaves it and no network. In processes of their own: the client reads
-its cache's place once, on import."""
+"""Hub names, with a cache as the hub's client leaves it and no network."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from huggingface_hub import constants
+from PIL import Image
+
+from vlfilter.data.samples import ImageText
+from vlfilter.errors import VlfilterError
+from vlfilter.models.digests import model_digest
+from vlfilter.models.folders import model_folder
+from vlfilter.scoring.base import ScorerSettings
+from vlfilter.scoring.unifilter import UniFilter
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "unifilter"
 MODEL_COMMIT, TOWER_COMMIT = "0123456789abcdef" * 2 + "01234567", "fedcba9876543210" * 2 + "fedcba98"
@@ -34,39 +40,28 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(cache: Path, code: str) -> str:
-    environment = os.environ | {"HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "1", "VLFILTER_CACHE": str(cache / "own")}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture(autouse=True)
+def offline(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # the client reads its environment once, on import, so the constants are what can still be changed
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("VLFILTER_CACHE", str(cache / "own"))
 
 
-def test_a_model_and_its_tower_by_name(cache: Path) -> None:
-    out = run(
-        cache,
-        "import json\n"
-        "from PIL import Image\n"
-        "from vlfilter.data.samples import ImageText\n"
-        "from vlfilter.scoring.base import ScorerSettings\n"
-        "from vlfilter.scoring.unifilter import UniFilter\n"
-        "def score(model):\n"
-        "    scorer = UniFilter(ScorerSettings(model, device='cpu', compat='original'))\n"
-        "    scorer.load()\n"
-        "    prepared = scorer.prepare(ImageText(Image.new('RGB', (64, 48), 'red'), 'a red picture'))\n"
-        "    return scorer.score([prepared])['quality_score'][0], scorer.fingerprint()\n"
-        f"print(json.dumps([score('owner/model'), score({str(FIXTURE)!r})]))\n",
-    )
-    (by_name, parts), (local, _) = json.loads(out)
+def score(model: str) -> tuple[float, dict[str, Any]]:
+    scorer = UniFilter(ScorerSettings(model, device="cpu", compat="original"))
+    scorer.load()
+    prepared = scorer.prepare(ImageText(Image.new("RGB", (64, 48), "red"), "a red picture"))
+    return scorer.score([prepared])["quality_score"][0], scorer.fingerprint()
+
+
+def test_a_model_and_its_tower_by_name() -> None:
+    (by_name, parts), (local, _) = score("owner/model"), score(str(FIXTURE))
     assert by_name == local
     assert (parts["model"], parts["vision"]) == (f"hub:owner/model@{MODEL_COMMIT}", f"hub:owner/tower@{TOWER_COMMIT}")
 
 
-def test_what_the_cache_lacks_is_told(cache: Path) -> None:
-    out = run(
-        cache,
-        "from vlfilter.errors import VlfilterError\n"
-        "from vlfilter.models.folders import model_folder\n"
-        "try: model_folder('owner/other')\n"
-        "except VlfilterError as error: print(error)\n",
-    )
-    assert out.startswith("model 'owner/other' is neither a local folder nor in the hub's cache")
+def test_what_the_cache_lacks_is_told() -> None:
+    for call in (model_folder, model_digest):
+        with pytest.raises(VlfilterError, match="'owner/other' is neither a local folder nor in the hub's cache"):
+            call("owner/other")
