@@ -115,7 +115,7 @@ def test_thumbnails_are_small_and_the_right_ones(tmp_path: Path) -> None:
         ((value, key) for key, value in zip(*table.to_pydict().values(), strict=True) if value is not None),
         reverse=True,
     )
-    strips = re.findall(r"<h3>(Best|Worst|Just kept|Just dropped)</h3>(.*?)(?=<h3>|</section>)", html, re.DOTALL)
+    strips = re.findall(r"<h4>(Best|Worst|Just kept|Just dropped)</h4>(.*?)(?=<h[34]>|</section>)", html, re.DOTALL)
     shown = {name: re.findall(r'class="key">(.*?)</span>', strip) for name, strip in strips}
     kept = 78 * 30 // 100
     assert shown["Best"][:2] != shown["Worst"][:2]

@@ -46,7 +46,7 @@ def test_moments_quantiles_and_keep_rates_are_those_of_pandas(frame: pd.DataFram
             )
         edges, rates = distribution.keep_rates()
         for edge, rate in list(zip(edges, rates, strict=True))[:: len(edges) // 7]:
-            assert rate == pytest.approx((values >= edge).mean(), abs=0.005)
+            assert rate == pytest.approx((values >= edge).mean(), abs=0.0 if column == "b.y" else 0.005)
         bar_edges, counts = distribution.bars()
         assert counts.sum() == len(values)
         assert len(bar_edges) == len(counts) + 1
@@ -71,7 +71,7 @@ def test_correlations_are_those_of_pandas(frame: pd.DataFrame, tmp_path: Path) -
 
 
 def test_a_column_without_spread_has_no_correlation() -> None:
-    assert np.isnan(spearman(np.array([[1.0, 1.0], [1.0, 2.0], [1.0, 3.0]]))[0, 1])
+    assert np.isnan(spearman(np.array([[1.0, 1.0], [1.0, 2.0], [1.0, 3.0]]))).tolist() == [[True, True], [True, False]]
 
 
 def test_failures_are_grouped(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def _pearson(sums: np.ndarray) -> np.ndarray:
 
 def spearman(values: np.ndarray) -> np.ndarray:
     """Rank correlation of every two columns over the rows that have both (ties share their middle rank)."""
-    result = np.eye(values.shape[1])
+    result = np.diag([1.0 if len(np.unique(column[~np.isnan(column)])) > 1 else np.nan for column in values.T])
     for a, b in combinations(range(values.shape[1]), 2):
         both = values[~np.isnan(values[:, [a, b]]).any(axis=1)][:, [a, b]]
         if len(both) < 2:

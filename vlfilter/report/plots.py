@@ -44,14 +44,14 @@ def distribution_plot(distribution: Distribution, thresholds: Mapping[str, float
     figure = _figure(9.6, 2.9)
     bars, curve = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
     _histogram(bars, distribution)
-    edges, rates = distribution.keep_rates()
-    curve.plot(edges, 100 * rates, color=CURVE, linewidth=1.8)
+    steps, rates = distribution.keep_rates()
+    curve.plot(steps, 100 * rates, color=CURVE, linewidth=1.8, drawstyle="steps-pre")
     curve.set_xlabel("threshold")
     curve.set_ylabel("kept at or above, %")
     curve.set_ylim(0, 102)
     curve.grid(color="#e4e7eb", linewidth=0.7)
     for label, value in thresholds.items():
-        share = 100 * float(np.interp(value, edges, rates))
+        share = 100 * float(rates[min(int(np.searchsorted(steps, value)), len(rates) - 1)])
         bars.axvline(value, color=CUT, linewidth=1.2, linestyle="--")
         curve.plot([value], [share], "o", color=CUT, markersize=5)
         curve.annotate(

@@ -48,9 +48,11 @@ class Distribution:
         return self.edges[:: self.per_bar], self.counts.reshape(-1, self.per_bar).sum(axis=1)
 
     def keep_rates(self) -> tuple[np.ndarray, np.ndarray]:
-        """(thresholds, share of the finite values that are at or above each, 0 to 1)."""
+        """(ascending thresholds, share of the finite values that are at or above each, 0 to 1)."""
         above = np.concatenate([[0], np.cumsum(self.counts[::-1])])[::-1]
-        return self.edges, above / max(1, self.count)
+        # A whole number's own bin begins half a step below it.
+        thresholds = self.edges + 0.5 if self.per_bar == 1 else self.edges
+        return thresholds, above / max(1, self.count)
 
     def quantile(self, share: float) -> float:
         """The middle of the bin that holds it: exact to half a bin, and for whole numbers that have their own bins."""
