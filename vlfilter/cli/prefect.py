@@ -10,6 +10,7 @@ DEFAULTS = {
     "PREFECT_LOGGING_EXTRA_LOGGERS": "vlfilter,flows,tasks",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",  # a busy machine needs more than the default 20
     # The server that Prefect starts for a run writes task runs in batches, which keeps SQLite from locking up.
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "200",

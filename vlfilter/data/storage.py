@@ -17,7 +17,7 @@ S3_OPTIONS: dict[str, Any] = {
     "use_listings_cache": False,
     "default_block_size": 8 * 2**20,
     "default_fill_cache": False,
-    "config_kwargs": {"retries": {"max_attempts": 8, "mode": "adaptive"}, "connect_timeout": 20, "read_timeout": 60},
+    "config_kwargs": {"retries": {"max_attempts": 6, "mode": "adaptive"}, "connect_timeout": 10, "read_timeout": 60},
 }
 
 
