@@ -67,7 +67,7 @@ def terminal_bar() -> Iterator[None]:
     """A bar that follows the board: shards, samples/s, samples without a score, time left."""
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=20),
         TextColumn("{task.percentage:>3.0f}%"),
         TextColumn("{task.fields[detail]}"),
         TimeRemainingColumn(),
@@ -82,8 +82,8 @@ def terminal_bar() -> Iterator[None]:
             if not now.shards_total:
                 return
             detail = (
-                f"{now.shards_done}/{now.shards_total} shards · {now.samples} samples · "
-                f"{now.samples_per_second():.0f}/s · {now.failed} without a score"
+                f"{now.shards_done}/{now.shards_total} shards, {now.samples} samples, "
+                f"{now.samples_per_second():.0f}/s, {now.failed} failed"
             )
             bar.update(task, description="scoring", total=1.0, completed=now.fraction, detail=detail)
 
