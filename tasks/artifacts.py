@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import cast
@@ -20,7 +19,7 @@ from prefect.artifacts import (
 from vlfilter.data.tables import State
 from vlfilter.errors import VlfilterError
 from vlfilter.report.plots import score_histograms
-from vlfilter.scoring.progress import BOARD, Progress
+from vlfilter.scoring.progress import Progress, followed
 from vlfilter.scoring.status import ScorerStatus
 
 MAX_ROWS = 1000  # of a table artifact: the server keeps it in one database field
@@ -28,27 +27,15 @@ MAX_ROWS = 1000  # of a table artifact: the server keeps it in one database fiel
 
 @contextmanager
 def progress_artifact(every: float = 3.0) -> Iterator[None]:
-    """A bar on the run's page that follows the board, in a thread of its own so that no shard waits for it."""
+    """A bar on the run's page that follows the board."""
     # Sync here; its type also tells of the async form.
     bar = cast(UUID, create_progress_artifact(0.0, key="score-shards-progress", description="scored"))
-    done = threading.Event()
 
-    def follow() -> None:
-        while not done.wait(every):
-            update()
-
-    def update() -> None:
-        progress = BOARD.read()
+    def show(progress: Progress) -> None:
         update_progress_artifact(bar, 100 * progress.fraction, describe_progress(progress))
 
-    thread = threading.Thread(target=follow, name="progress-artifact", daemon=True)
-    thread.start()
-    try:
+    with followed(show, every):
         yield
-    finally:
-        done.set()
-        thread.join()
-        update()
 
 
 def describe_progress(progress: Progress) -> str:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.helpers import make_shards
 from tests.prefect_server import prefect_api
+from tests.toy import NAME
+from vlfilter.scoring.params import ScoreParams
 
 __all__ = ["prefect_api"]
 
@@ -55,3 +59,20 @@ def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     fs.mkdir(bucket)
     yield url
     _forget_connections()
+
+
+@pytest.fixture
+def toy_run(tmp_path: Path) -> Callable[[int, int], ScoreParams]:
+    """Makes shards of pairs (how many, samples in each) and the parameters that score them with the toy."""
+
+    def make(shards: int, samples: int) -> ScoreParams:
+        make_shards(tmp_path / "data", shards, samples)
+        (tmp_path / "toy.txt").write_text("1.0")
+        return ScoreParams(
+            shards=str(tmp_path / "data"),
+            output=str(tmp_path / "out"),
+            scorer=[NAME],
+            model={NAME: str(tmp_path / "toy.txt")},
+        )
+
+    return make

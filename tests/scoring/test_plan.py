@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.helpers import make_shards, make_tar, pairs
+from tests.helpers import make_tar, pairs
 from tests.toy import NAME
 from vlfilter.data.tables import State
 from vlfilter.errors import VlfilterError
@@ -17,15 +18,8 @@ from vlfilter.scoring.status import read_status
 
 
 @pytest.fixture
-def params(tmp_path: Path) -> ScoreParams:
-    make_shards(tmp_path / "data", 4, 3)
-    (tmp_path / "toy.txt").write_text("1.0")
-    return ScoreParams(
-        shards=str(tmp_path / "data"),
-        output=str(tmp_path / "out"),
-        scorer=[NAME],
-        model={NAME: str(tmp_path / "toy.txt")},
-    )
+def params(toy_run: Callable[[int, int], ScoreParams]) -> ScoreParams:
+    return toy_run(4, 3)
 
 
 def score_all(params: ScoreParams) -> list[str]:

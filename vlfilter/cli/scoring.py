@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,7 +17,8 @@ from vlfilter.data.storage import check_writable
 from vlfilter.errors import VlfilterError
 from vlfilter.scoring.params import ScoreParams
 from vlfilter.scoring.plan import plan_run, record_run
-from vlfilter.scoring.progress import BOARD
+from vlfilter.scoring.progress import BOARD, followed
+from vlfilter.scoring.progress import Progress as BoardProgress
 from vlfilter.scoring.status import ScorerStatus, plan_status, read_status
 
 MOST = 20  # open shards that are listed one by one
@@ -72,13 +72,11 @@ def terminal_bar() -> Iterator[None]:
         TextColumn("{task.fields[detail]}"),
         TimeRemainingColumn(),
     )
-    done = threading.Event()
     BOARD.start(0, 0)
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("starting", total=None, detail="")
 
-        def update() -> None:
-            now = BOARD.read()
+        def update(now: BoardProgress) -> None:
             if not now.shards_total:
                 return
             detail = (
@@ -87,18 +85,8 @@ def terminal_bar() -> Iterator[None]:
             )
             bar.update(task, description="scoring", total=1.0, completed=now.fraction, detail=detail)
 
-        def follow() -> None:
-            while not done.wait(0.2):
-                update()
-
-        thread = threading.Thread(target=follow, daemon=True)
-        thread.start()
-        try:
+        with followed(update, every=0.2):
             yield
-        finally:
-            done.set()
-            thread.join()
-            update()
 
 
 def show_status(output: str) -> int:

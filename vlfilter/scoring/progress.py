@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 
@@ -58,3 +60,22 @@ class ProgressBoard:
 
 
 BOARD = ProgressBoard()
+
+
+@contextmanager
+def followed(show: Callable[[Progress], None], every: float) -> Iterator[None]:
+    """Call `show` with the board every so many seconds and once at the end, in a thread so that no shard waits."""
+    done = threading.Event()
+
+    def follow() -> None:
+        while not done.wait(every):
+            show(BOARD.read())
+
+    thread = threading.Thread(target=follow, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        show(BOARD.read())
