@@ -83,9 +83,14 @@ class ScorerStatistics:
 
 
 def metrics(scores: Scores, scorer: str) -> list[str]:
-    """The names of a scorer's numeric columns, as `scorer.column`."""
+    """The names of a scorer's scores, as `scorer.column`: its floating-point columns, for the others count and flag.
+
+    A scorer that has none is taken to score in integers.
+    """
     fields = [field for field in scores.schemas[scorer] if field.name not in SHARED]
-    return [f"{scorer}.{f.name}" for f in fields if is_number(f.type) and not pa.types.is_boolean(f.type)]
+    numeric = [field for field in fields if is_number(field.type) and not pa.types.is_boolean(field.type)]
+    floats = [field for field in numeric if pa.types.is_floating(field.type)]
+    return [f"{scorer}.{field.name}" for field in floats or numeric]
 
 
 def collect(scores: Scores, scorer: str) -> ScorerStatistics:
