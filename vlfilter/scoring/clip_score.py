@@ -58,6 +58,9 @@ class ClipScore:
         }
 
     def load(self) -> None:
+        from vlfilter.models.startup import import_transformers
+
+        import_transformers()
         from vlfilter.models.clip import load_clip
         from vlfilter.models.device import resolve_device, resolve_dtype
 

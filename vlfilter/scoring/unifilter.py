@@ -118,6 +118,9 @@ class UniFilter:
     def load(self) -> None:
         import torch
 
+        from vlfilter.models.startup import import_transformers
+
+        import_transformers()
         from vlfilter.models.checkpoints import load_vlm
         from vlfilter.models.device import resolve_device, resolve_dtype
 
