@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,7 @@ def test_original_cuts_after_eos(original: UniFilter) -> None:
     whole = [BOS, IMAGE, *original.loaded.tokenizer.ids("\n" + caption), EOS]
     prepared = original.prepare(ImageText(picture(), caption))
     assert ids(prepared) == whole[:75]
-    assert prepared.payload.sequence.truncated
+    assert prepared.payload.truncated
     assert prepared.tokens == 74 + 4
 
 
@@ -374,3 +375,12 @@ def test_the_original_never_reads_the_embedded_tower(tmp_path: Path) -> None:
     with pytest.raises(VlfilterError, match=r"no vision tower.*choose vision=embedded"):
         UniFilter(ScorerSettings(str(folder), compat="original"))
     make(folder, compat="original", vision="embedded")
+
+
+def test_a_prepared_sample_lets_go_of_its_decoded_image(default: UniFilter) -> None:
+    image = picture(0, (64, 48))
+    waiting = weakref.ref(image)
+    prepared = default.prepare(ImageText(image, "a caption"))
+    del image
+    assert waiting() is None
+    assert len(prepared.payload.pixels) == 1

@@ -50,9 +50,12 @@ class UniFilterOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Payload:
+    """Holds no decoded image: hundreds of samples wait for their batch at a time."""
+
     ids: np.ndarray  # (L,) int64, IMAGE where an image stands
     pixels: list[np.ndarray]  # (H, W, 3) uint8 each
-    sequence: TokenSequence
+    dropped_images: int
+    truncated: bool
 
 
 class UniFilter:
@@ -154,7 +157,7 @@ class UniFilter:
         pixels = [to_pixels(image, loaded.images) for image in sequence.images]
         ids = np.array(sequence.ids, dtype=np.int64)
         tokens = len(ids) + len(pixels) * (loaded.model.image_tokens - 1)
-        return Prepared(tokens, _Payload(ids, pixels, sequence))
+        return Prepared(tokens, _Payload(ids, pixels, sequence.dropped_images, sequence.truncated))
 
     def _sequence(self, content: ImageText | Interleaved) -> TokenSequence:
         tokenizer = self.loaded.tokenizer
@@ -190,8 +193,8 @@ class UniFilter:
             "quality_class": classes.tolist(),
             "n_tokens": [prepared.tokens for prepared in batch],
             "n_images": counts,
-            "n_dropped_images": [payload.sequence.dropped_images for payload in payloads],
-            "truncated": [payload.sequence.truncated for payload in payloads],
+            "n_dropped_images": [payload.dropped_images for payload in payloads],
+            "truncated": [payload.truncated for payload in payloads],
         }
 
 
