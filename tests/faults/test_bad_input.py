@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tests.helpers import document, encode, jpeg, make_tar, pair, picture, png
+from tests.helpers import document, encode, jpeg, make_tar, noise_jpeg, pair, picture, png
 from vlfilter.data.shards import list_shards
 from vlfilter.models.clip import save_clip
 from vlfilter.models.presets import build_clip, clip_images
@@ -167,11 +167,9 @@ def test_documents(tmp_path: Path, runners: list[BatchRunner]) -> None:
 
 
 def test_a_truncated_tar_keeps_all_before_the_cut(tmp_path: Path, runners: list[BatchRunner]) -> None:
-    path = make_tar(tmp_path / "cut.tar", [(f"{i}", pair(f"{i}")) for i in range(5)])
-    data = path.read_bytes()
-    path.write_bytes(data[: len(data) * 3 // 5 - 100])
+    samples = [(f"{i}", pair(f"{i}")) for i in range(3)]
+    path = make_tar(tmp_path / "cut.tar", [*samples, ("large", pair("large", image=noise_jpeg()))])
+    path.write_bytes(path.read_bytes()[:-25_000])
     rows = score(path, runners, tmp_path / "out")["clip_score"]
-    assert len(rows) >= 2
-    assert [row["status"] for row in rows[:-1]] == ["ok"] * (len(rows) - 1)
-    assert rows[-1]["status"] == "failed"
-    assert "byte" in str(rows[-1]["reason"])
+    assert [(row["key"], row["status"]) for row in rows] == [("0", "ok"), ("1", "ok"), ("2", "ok"), ("large", "failed")]
+    assert "truncated at byte" in str(rows[-1]["reason"])
