@@ -1,0 +1,54 @@
+"""Put measured tables into README.md: `python -m benchmarks.readme [DEMO_FOLDER]`. Nothing there is typed by hand."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+RESULTS = Path(__file__).parent / "results"
+
+
+def fill(text: str, name: str, content: str) -> str:
+    """`text` with `content` between the markers begin:`name` and end:`name`."""
+    pattern = re.compile(rf"(<!-- begin:{name} -->\n).*?(<!-- end:{name} -->)", re.DOTALL)
+    if not pattern.search(text):
+        raise ValueError(f"README.md has no markers for {name}")
+    return pattern.sub(lambda found: f"{found[1]}{content.strip()}\n{found[2]}", text)
+
+
+def figures() -> str:
+    """One row a measured line of every result."""
+    rows = ["| benchmark | what | measured | target | beside |", "|---|---|---|---|---|"]
+    for path in sorted(RESULTS.glob("*.json")):
+        result: dict[str, Any] = json.loads(path.read_text())
+        for line in result["lines"]:
+            beside = f"{number(line['baseline'])} ({line['baseline_name']})" if line["baseline"] is not None else ""
+            missed = "" if line["met"] in (True, None) else " **missed**"
+            measured = f"{number(line['value'])} {line['unit']}".strip()
+            rows.append(
+                f"| {result['benchmark']} | {line['what']} | {measured}{missed} | {line['limit'] or ''} | {beside} |"
+            )
+    return "\n".join(rows)
+
+
+def number(value: float) -> str:
+    if value == 0 or 1e-3 <= abs(value) < 1e6:
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:.1e}"
+
+
+def main() -> None:
+    readme = ROOT / "README.md"
+    text = fill(readme.read_text(), "figures", figures())
+    if len(sys.argv) > 1:
+        demo = Path(sys.argv[1], "demo.md").read_text()
+        text = fill(text, "demo", demo.replace("### ", "**").replace("\n\n|", "**\n\n|"))
+    readme.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
