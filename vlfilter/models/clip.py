@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from vlfilter.errors import VlfilterError
-from vlfilter.models.bodies import attention
+from vlfilter.models.clip_config import clip_shape
 from vlfilter.models.clip_source import ClipSource, clip_source
 from vlfilter.models.clip_text import CaptionTokens, HfCaptions, OpenClipCaptions
+from vlfilter.models.clip_towers import ClipTowers
 from vlfilter.models.folders import model_folder, read_json, weight_files
 from vlfilter.models.preprocess import ImageSettings, image_settings, preprocessor_config
 from vlfilter.models.tokenizer import TextTokenizer, load_tokenizer
@@ -53,33 +54,27 @@ def load_clip(
 
 
 def _load_transformers(folder: Path, device: str, dtype: torch.dtype, control_tokens: bool) -> LoadedClip:
-    from transformers import AutoModel, CLIPConfig
-
     clip_source(str(folder))  # what came from the hub is checked like a local folder
+    config = clip_shape(read_json(folder / "config.json"), str(folder / "config.json"))
     tokenizer = load_tokenizer(folder)
-    try:
-        config = CLIPConfig.from_dict(read_json(folder / "config.json"))
-    except Exception as error:  # the library's validation raises its own families of errors
-        raise VlfilterError(f"{folder / 'config.json'} describes no valid CLIP: {error}") from error
     with empty_parameters():
-        model: Any = AutoModel.from_config(config, attn_implementation=attention("clip", device), dtype=torch.float32)
+        model = ClipTowers(config)
     stored = {name: tensor for name, tensor in open_weights(weight_files(folder)).items() if not is_derived(name)}
     fill(model, stored, str(folder), device, lambda _: dtype)
     model.eval().requires_grad_(False)
-    vision, text = model.config.vision_config, model.config.text_config
+    vision, text = config.vision_config, config.text_config
     if text.vocab_size < len(tokenizer.hf):
         raise VlfilterError(
             f"{folder}: the tokenizer has {len(tokenizer.hf)} tokens, the model only {text.vocab_size}: they do not "
             "belong together."
         )
-    context = int(text.max_position_embeddings)
     return LoadedClip(
-        images=image_settings(folder, "clip_vision_model", int(vision.image_size)),
-        tokens=HfCaptions(tokenizer, context, control_tokens),
-        patches=(int(vision.image_size) // int(vision.patch_size)) ** 2 + 1,
+        images=image_settings(folder, "clip_vision_model", vision.image_size),
+        tokens=HfCaptions(tokenizer, text.max_position_embeddings, control_tokens),
+        patches=(vision.image_size // vision.patch_size) ** 2 + 1,
         device=device,
-        encode_images=lambda pixels: model.visual_projection(model.vision_model(pixels.to(dtype)).pooler_output),
-        encode_texts=lambda ids: model.text_projection(model.text_model(ids).pooler_output),
+        encode_images=lambda pixels: model.encode_images(pixels.to(dtype)),
+        encode_texts=model.encode_texts,
     )
 
 
