@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 HALF = (0.5, 0.5, 0.5)
-CPU_CHUNK, CUDA_CHUNK = 8, 128  # images normalised and encoded at a time
+CPU_CHUNK, CUDA_CHUNK = 16, 128  # images normalised and encoded at a time
 
 
 @dataclass(frozen=True, slots=True)
