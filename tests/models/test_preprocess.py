@@ -98,7 +98,7 @@ def test_pad_keeps_the_aspect_ratio() -> None:
 def test_chunks_are_the_whole_batch_in_order() -> None:
     images = [to_pixels(picture(seed, (40, 30)), ImageSettings(16, 16)) for seed in range(2 * preprocess.CPU_CHUNK + 1)]
     chunks = list(normalised_chunks(images, ImageSettings(16, 16), "cpu"))
-    assert [len(chunk) for chunk in chunks] == [8, 8, 1]
+    assert [len(chunk) for chunk in chunks] == [preprocess.CPU_CHUNK] * 2 + [1]
     assert torch.equal(torch.cat(chunks), normalise(torch.from_numpy(np.stack(images)), ImageSettings(16, 16)))
 
 
