@@ -58,7 +58,7 @@ def run() -> bool:
                 if way not in best or rate > best[way][0]:
                     best[way] = (rate, said, measured)
     baseline = round(best["webdataset"][0])
-    beside = {"baseline": baseline, "baseline_name": "webdataset's reader and TarWriter, one process"}
+    beside: dict[str, Any] = {"baseline": baseline, "baseline_name": "webdataset's reader and TarWriter, one process"}
     lines = [
         at_least("one worker", round(best["vlfilter-1"][0]), "samples/s read", 4500, **beside),
         Line(f"{WORKERS} workers", round(best[f"vlfilter-{WORKERS}"][0]), "samples/s read", **beside),

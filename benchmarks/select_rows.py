@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ SHARDS, ROWS = 1000, 10_000
 
 
 def make_tables() -> Path:
-    """Tables as `vlfilter score` writes them: 32-digit uids, float32 scores, one row in a hundred without; made once."""
+    """Tables as `vlfilter score` writes them: 32-digit uids, float32 scores, one row in a hundred failed."""
     folder = cache_folder() / f"tables-v1-{SHARDS}x{ROWS}"
     if folder.is_dir():
         return folder
@@ -55,8 +56,8 @@ def _write_tables(root: str, number: int, random: np.random.Generator) -> None:
 
 def run() -> bool:
     tables = str(make_tables())
-    with scratch_folder("select") as name:
-        outputs = {way: Path(name) / f"{way}.npy" for way in ("vlfilter", "datacomp")}
+    with scratch_folder("select") as place:
+        outputs = {way: Path(place) / f"{way}.npy" for way in ("vlfilter", "datacomp")}
         measured, kept = {}, {}
         for way, output in outputs.items():
             measured[way], text = run_program(python("benchmarks.programs.select_rows", way, tables, str(output)))
@@ -66,12 +67,14 @@ def run() -> bool:
         if not set(ours.tolist()) <= set(theirs.tolist()) or len(theirs) - len(ours) > len(ours) // 1000:
             raise SystemExit(f"the subsets differ: {kept}")
     ours_m, theirs_m = measured["vlfilter"], measured["datacomp"]
-    beside = {"baseline_name": "pandas and numpy, DataComp's way"}
+    name = "pandas and numpy, DataComp's way"
+    wall: dict[str, Any] = {"baseline": round(theirs_m.wall_s, 2), "baseline_name": name}
+    peak: dict[str, Any] = {"baseline": round(theirs_m.peak_mb), "baseline_name": name}
     million = SHARDS * ROWS / 1e6
     lines = [
-        at_most(f"{million:.0f} million rows, wall", round(ours_m.wall_s, 2), "s", 10, baseline=round(theirs_m.wall_s, 2), **beside),
-        at_most("peak memory", round(ours_m.peak_mb), "MB", 1500, baseline=round(theirs_m.peak_mb), **beside),
-    ]  # fmt: skip
+        at_most(f"{million:.0f} million rows, wall", round(ours_m.wall_s, 2), "s", 10, **wall),
+        at_most("peak memory", round(ours_m.peak_mb), "MB", 1500, **peak),
+    ]
     details = {
         "rule": RULE,
         "rows": SHARDS * ROWS,

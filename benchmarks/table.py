@@ -14,8 +14,8 @@ HEAD = """# Benchmarks
 `python -m benchmarks` runs all and writes this page; `python -m benchmarks.NAME` runs one, `python -m benchmarks.table`
 writes the page again. Each benchmark runs its baseline on the same data in the same run. CPU time is the kernel's, user
 and system, all child processes included; *one more sample* is the difference between a run over 10 tars and one over 2,
-so imports and the loading of models cancel out. Memory is the largest sum of PSS over the processes. Data and models are
-made on the spot, always the same, and kept in `$VLFILTER_BENCHMARKS` (default `~/.cache/vlfilter/benchmarks`).
+so imports and the loading of models cancel out. Memory is the largest sum of PSS over the processes. Data and models
+are made on the spot, always the same, and kept in `$VLFILTER_BENCHMARKS` (default `~/.cache/vlfilter/benchmarks`).
 """
 
 
@@ -45,9 +45,9 @@ def section(record: dict[str, Any], purpose: str) -> str:
     machine = record["machine"]
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     rows.append(
-        f"\n`{record['command']}` at commit {record['commit']}, {record['date']}: {machine['cores']} cores {machine['cpu']}, "
-        f"{machine['memory_gb']} GB, load {machine['load']} at the end; Python {machine['python']}, {packages}. "
-        f"[All figures](results/{record['benchmark']}.json)\n"
+        f"\n`{record['command']}` at commit {record['commit']}, {record['date']}: {machine['cores']} cores "
+        f"{machine['cpu']}, {machine['memory_gb']} GB, load {machine['load']} at the end; "
+        f"Python {machine['python']}, {packages}. [All figures](results/{record['benchmark']}.json)\n"
     )
     return "\n".join(rows)
 

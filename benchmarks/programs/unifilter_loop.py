@@ -1,8 +1,8 @@
 """A plain scoring loop as UniFilter's published script runs it: webdataset, one DataLoader a tar, batches of 16.
 
 Images are decoded by webdataset, resized and normalised by transformers' slow processor; captions tokenised one by one,
-padded to the right and cut to 75 columns; rows collected in pandas, one Parquet a tar. The forward pass is vlfilter's, so
-that the comparison shows what lies around it.
+padded to the right and cut to 75 columns; rows collected in pandas, one Parquet a tar. The forward pass is vlfilter's,
+so that the comparison shows what lies around it.
 """
 
 from __future__ import annotations
