@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.counting import FILE, NAME
 from benchmarks.data import make_shards, repeat_shards
-from benchmarks.harness import ROOT, Line, at_most, python, run_program, scratch_folder, write_result
+from benchmarks.harness import Line, at_most, python, run_program, scratch_folder, write_result
 from benchmarks.models import clip_tiny
 from benchmarks.server import prefect_server
 
@@ -24,7 +24,6 @@ def run() -> bool:
         count.touch()
         environment = {
             FILE: str(count),
-            "PYTHONPATH": str(ROOT),  # the command has no folder of ours on its path
             "PREFECT_HOME": str(scratch / "prefect"),
             "PREFECT_API_URL": "",
         }
