@@ -36,12 +36,13 @@ def score_shards(params: ScoreParams) -> State[Any]:
     BOARD.start(len(todo), sum(work.shard.size for work in todo))
     groups = [todo[i : i + params.group_size] for i in range(0, len(todo), params.group_size)]
     runner = cast(TaskRunner[Any], ThreadPoolTaskRunner(max_workers=params.shards_in_flight))
+    shared = params.model_copy(update={"shards": ["listed by the parent run"]})  # a run's parameters have a size limit
     with progress_artifact():
         for number, group in enumerate(groups, start=1):
             # Shards go in groups of their own flow run, so that no run carries thousands of task runs.
             name = f"group {number} of {len(groups)}: {group[0].shard.name} – {group[-1].shard.name}"
             run = score_group.with_options(task_runner=runner, flow_run_name=name)
-            run(group, params, return_state=True)
+            run(group, shared, return_state=True)
     statuses = reconcile(params)
     shard_table(statuses)
     histograms(params.output)

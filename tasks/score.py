@@ -5,15 +5,15 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from prefect import get_run_logger, task
+from prefect import get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
 
-from vlfilter.errors import VlfilterError
-from vlfilter.scoring.engine import EngineSettings, score_shard
+from vlfilter.errors import StorageError, VlfilterError
+from vlfilter.scoring.engine import EngineSettings, StoppedError, score_shard
 from vlfilter.scoring.failures import clear_failure, note_failure
 from vlfilter.scoring.loaded import load_runners
 from vlfilter.scoring.params import ScoreParams
-from vlfilter.scoring.plan import Plan, Work, plan_run, record_run
+from vlfilter.scoring.plan import Plan, Work, make_plan, plan_run, record_run
 from vlfilter.scoring.progress import BOARD
 from vlfilter.scoring.status import ScorerStatus, plan_status
 
@@ -25,7 +25,7 @@ def plan(params: ScoreParams) -> Plan:
     log = get_run_logger()
     for scorer in params.scorers():
         log.info("%s: %s", scorer.name, ", ".join(f"{n} {state}" for state, n in found.counts(scorer.name).items()))
-    record_run(params)
+    record_run(params, len(found.shards))
     return found
 
 
@@ -40,9 +40,16 @@ def reconcile(params: ScoreParams) -> list[ScorerStatus]:
     return statuses
 
 
+RETRIES = 2
+
+
+def _may_recover(error: object) -> bool:
+    """Storage and devices may; a broken tar or a wrong model will not."""
+    return not isinstance(error, VlfilterError) or isinstance(error, StorageError)
+
+
 def _worth_another_try(_task: Any, _run: Any, state: Any) -> bool:
-    """Storage and devices may recover; a broken tar or a wrong model will not."""
-    return not isinstance(state.data, VlfilterError)
+    return _may_recover(state.data)
 
 
 def _delays(retries: int) -> list[float]:
@@ -54,7 +61,7 @@ def _delays(retries: int) -> list[float]:
     task_run_name="score {work.shard.name}",
     cache_policy=NO_CACHE,  # the score table is the proof; Prefect's cache would be a second truth
     persist_result=False,
-    retries=2,
+    retries=RETRIES,
     retry_delay_seconds=_delays,
     retry_condition_fn=_worth_another_try,
 )
@@ -65,16 +72,28 @@ def score(work: Work, params: ScoreParams) -> dict[str, dict[str, int]]:
         runners = load_runners(params, work.scorers)
         results = score_shard(shard, runners, params.output, EngineSettings(workers=params.workers))
     except Exception as error:
-        reason = str(error) if isinstance(error, VlfilterError) else f"{type(error).__name__}: {error}"
-        for scorer in work.scorers:
-            note_failure(params.output, scorer, shard.name, reason)
+        final = not _may_recover(error) or (runtime.task_run.run_count or 0) > RETRIES
+        if final and not isinstance(error, StoppedError):
+            BOARD.add(size=shard.size, shards_failed=1)
+            _note(work, params, error)
         raise
     log = get_run_logger()
     for result in results:
-        clear_failure(params.output, result.scorer, shard.name)
+        clear_failure(params.output, result.scorer, shard)
         counts = ", ".join(f"{n} {status}" for status, n in result.footer.counts.items()) or "no samples"
         log.info("%s %s: %s in %.1f s", result.scorer, shard.name, counts, result.footer.seconds)
         for warning in result.footer.warnings:
             log.warning("%s: %s", shard.url, warning)
-    BOARD.add(shards=1)
     return {result.scorer: dict(result.footer.counts) for result in results}
+
+
+def _note(work: Work, params: ScoreParams, error: Exception) -> None:
+    """Leave the reason with those scorers that have no table now; a note that cannot be written hides nothing."""
+    reason = str(error) if isinstance(error, VlfilterError) else f"{type(error).__name__}: {error}"
+    try:
+        parts = {scorer.name: scorer.fingerprint() for scorer in params.scorers() if scorer.name in work.scorers}
+        for left in make_plan([work.shard], parts, params.output).work:
+            for scorer in left.scorers:
+                note_failure(params.output, scorer, work.shard, reason)
+    except Exception:
+        get_run_logger().exception("the failure of %s could not be noted", work.shard.name)

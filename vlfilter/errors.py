@@ -7,5 +7,9 @@ class VlfilterError(Exception):
     """A mistake or a missing piece that the user can mend; shown as one message, without a traceback."""
 
 
+class StorageError(VlfilterError):
+    """A place cannot be written or read now; worth another try."""
+
+
 class ShardError(VlfilterError):
     """One shard cannot be read at all; the others go on."""

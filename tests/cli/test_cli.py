@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -110,6 +111,9 @@ def test_a_failed_shard_ends_in_exit_code_1_with_its_reason(vlfilter: Run, data:
         (["--scorer", NAME, "--model", "toy.txt"], "--model 'toy.txt': write NAME=VALUE"),
         (["--scorer", NAME, "--model", f"{NAME}=toy.txt", "--option", "image_mode=pad"], "write NAME.KEY=VALUE"),
         (["--scorer", NAME, "--model", f"{NAME}=toy.txt", "--output", "toy.txt/out"], "not writable"),
+        (["--scorer", NAME, "--model", f"{NAME}=toy.txt", "--output", ""], "--output"),
+        (["--scorer", NAME, "--model", f"{NAME}=toy.txt", "--output", "s3://"], "--output"),
+        (["--scorer", NAME, "--model", f"{NAME}=toy.txt", "--device", "cuda:99"], "cuda"),
     ],
 )
 def test_a_users_mistake_is_one_message(
@@ -136,3 +140,33 @@ def test_help_is_quick_because_it_loads_nothing(vlfilter: Run) -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert result.stdout.split() == ["False", "False"]
     assert "score" in vlfilter("--help").stdout
+
+
+def test_a_server_that_does_not_answer_is_named(vlfilter: Run, data: list[str]) -> None:
+    result = vlfilter("score", *data, PREFECT_API_URL="http://127.0.0.1:9/api")
+    assert result.returncode == 2
+    assert "vlfilter: the Prefect server at http://127.0.0.1:9/api does not answer" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(
+    data: list[str], prefect_api: str, vlfilter: Run, tmp_path: Path
+) -> None:
+    make_shards(tmp_path / "data", 4, 3000)
+    log = tmp_path / "toy.log"
+    command = [sys.executable, "-c", "from vlfilter.cli import main; main()", "score", *data, "--batch-tokens", "50"]
+    environment = {**os.environ, "PREFECT_API_URL": prefect_api, "PYTHONPATH": str(ROOT), "TOY_LOG": str(log)}
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not (log.exists() and "scored" in log.read_text()):
+        assert process.poll() is None, "it ended before it could be stopped"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, out + err
+    assert "the same command goes on" in out
+    assert "Traceback" not in out + err
+    assert not list((tmp_path / "out").rglob("*.failed.json"))
+    again = vlfilter("score", *data)
+    assert again.returncode == 0, again.stdout
+    assert sum(pq.read_metadata(p).num_rows for p in (tmp_path / "out" / "toy").glob("*.parquet")) == 12000

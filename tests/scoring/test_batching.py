@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.toy import ToyScorer
 from vlfilter.data.samples import SampleError, Status
 from vlfilter.scoring.base import Prepared, ScorerSettings
-from vlfilter.scoring.batching import Batcher, BatchRunner, cut_batches
+from vlfilter.scoring.batching import Batcher, BatchRunner, cut_batches, is_out_of_memory
 
 
 @pytest.fixture
@@ -74,6 +74,36 @@ def test_one_sample_too_large_for_memory_fails_alone(toy: ToyScorer) -> None:
     assert not isinstance(rows[2], SampleError)
 
 
+def test_a_lone_sample_without_memory_leaves_the_batches_as_they_are(toy: ToyScorer) -> None:
+    toy.largest = 900
+    runner = BatchRunner(toy, 800)
+    captions = ["0123456789"] * 40
+    captions[17] = "x" * 1000
+    batcher = Batcher(runner)
+    for position, caption in enumerate(captions):
+        batcher.add(position, item(caption))
+    batcher.finish()
+    assert [p for p, row in batcher.rows.items() if isinstance(row, SampleError)] == [17]
+    assert runner.batch_tokens == 800
+
+
+@pytest.mark.parametrize(
+    ("error", "memory"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("CUDA error: device-side assert triggered"), False),
+        (ValueError("the caption says: out of memory"), False),
+    ],
+)
+def test_what_counts_as_out_of_memory(error: Exception, memory: bool) -> None:
+    assert is_out_of_memory(error) is memory
+
+
 def test_a_score_that_is_no_number_is_a_reason(toy: ToyScorer) -> None:
     rows = BatchRunner(toy, 1000).run([item("nan"), item("fine")])
     assert isinstance(rows[0], SampleError)
@@ -90,7 +120,7 @@ def test_a_lost_device_is_no_samples_fault(toy: ToyScorer) -> None:
 def test_rows_come_back_at_their_positions(lengths: list[int], budget: int) -> None:
     scorer = ToyScorer.__new__(ToyScorer)
     scorer.batches, scorer.weight, scorer.largest = [], 1.0, 10**9
-    batcher = Batcher(BatchRunner(scorer, budget))
+    batcher = Batcher(BatchRunner(scorer, budget, {}))
     for position, length in enumerate(lengths):
         batcher.add(position, item("x" * length))
     batcher.finish()

@@ -10,10 +10,10 @@ from tests.toy import NAME, ToyScorer
 from vlfilter.data.samples import SampleError, Status
 from vlfilter.data.shards import Shard, list_shards
 from vlfilter.data.tables import read_footer
-from vlfilter.errors import ShardError
+from vlfilter.errors import ShardError, VlfilterError
 from vlfilter.scoring.base import Scorer, ScorerSettings, make_scorer, scorer_class
 from vlfilter.scoring.batching import BatchRunner
-from vlfilter.scoring.engine import EngineSettings, TableBuilder, score_shard
+from vlfilter.scoring.engine import EngineSettings, StoppedError, TableBuilder, score_shard
 from vlfilter.scoring.progress import ProgressBoard
 
 
@@ -91,7 +91,7 @@ def test_scores_do_not_depend_on_batches_or_workers(tmp_path: Path, runner: Batc
 
 
 def test_a_scorer_that_fails_on_everything_writes_no_table(tmp_path: Path, runner: BatchRunner) -> None:
-    samples = [(f"{i}", pair(f"{i}", caption=f"poison {i}")) for i in range(4)]
+    samples = [(f"{i}", pair(f"{i}", caption=f"poison {i}")) for i in range(9)]
     shard = shard_of(make_tar(tmp_path / "a.tar", samples))
     with pytest.raises(ShardError, match="scored no sample at all"):
         score_shard(shard, [runner], str(tmp_path / "out"), EngineSettings())
@@ -129,3 +129,36 @@ def test_scorers_are_found_by_name_and_by_path() -> None:
     assert scorer_class(NAME) is ToyScorer
     assert isinstance(ToyScorer.__new__(ToyScorer), Scorer)
     assert scorer_class("clip_score").__name__ == "ClipScore"
+
+
+def test_a_table_names_the_weights_that_made_it(tmp_path: Path, runner: BatchRunner) -> None:
+    (tmp_path / "toy.txt").write_text("777.0")  # after the model was loaded
+    shard = shard_of(make_tar(tmp_path / "a.tar", pairs(3)))
+    [result] = score_shard(shard, [runner], str(tmp_path / "out"), EngineSettings())
+    assert result.footer.parts["weights"] == "1.0"
+
+
+def test_a_small_shard_of_poison_is_done_once_the_scorer_has_proved_itself(tmp_path: Path, runner: BatchRunner) -> None:
+    score_shard(shard_of(make_tar(tmp_path / "good.tar", pairs(3))), [runner], str(tmp_path / "out"), EngineSettings())
+    bad = [(f"{i}", pair(f"{i}", caption=f"poison {i}")) for i in range(20)]
+    [result] = score_shard(
+        shard_of(make_tar(tmp_path / "bad.tar", bad)), [runner], str(tmp_path / "out"), EngineSettings()
+    )
+    assert dict(result.footer.counts) == {"failed": 20}
+
+
+def test_a_run_that_is_stopped_leaves_the_shard_and_the_board_as_they_were(tmp_path: Path, runner: BatchRunner) -> None:
+    shard = shard_of(make_tar(tmp_path / "a.tar", pairs(50)))
+    board = ProgressBoard()
+    board.start(1, shard.size)
+    board.stop()
+    with pytest.raises(StoppedError):
+        score_shard(shard, [runner], str(tmp_path / "out"), EngineSettings(), board)
+    assert not (tmp_path / "out").exists()
+    assert (board.read().samples, board.read().bytes_done) == (0, 0)
+
+
+@pytest.mark.parametrize("name", [":x", "os:path", "os:getcwd", "tests.toy:log", "tests.toy:nothing"])
+def test_what_is_no_scorer_is_said(name: str) -> None:
+    with pytest.raises(VlfilterError, match="scorer"):
+        scorer_class(name)

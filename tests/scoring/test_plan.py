@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import make_tar, pairs
-from tests.toy import NAME
+from tests.toy import NAME, ToyScorer
+from vlfilter.data.shards import Shard, list_shards
 from vlfilter.data.tables import State
 from vlfilter.errors import VlfilterError
 from vlfilter.scoring.engine import EngineSettings, score_shard
@@ -15,11 +16,16 @@ from vlfilter.scoring.loaded import load_runners
 from vlfilter.scoring.params import ScoreParams
 from vlfilter.scoring.plan import plan_run, record_run
 from vlfilter.scoring.status import read_status
+from vlfilter.selection.select import select
 
 
 @pytest.fixture
 def params(toy_run: Callable[[int, int], ScoreParams]) -> ScoreParams:
     return toy_run(4, 3)
+
+
+def shard_called(params: ScoreParams, name: str) -> Shard:
+    return next(shard for shard in list_shards(params.shards) if shard.name == name)
 
 
 def score_all(params: ScoreParams) -> list[str]:
@@ -68,11 +74,11 @@ def test_a_shard_that_comes_later_is_picked_up(params: ScoreParams, tmp_path: Pa
 def test_status_tells_done_stale_failed_and_missing(params: ScoreParams, tmp_path: Path) -> None:
     with pytest.raises(VlfilterError, match="no run has written"):
         read_status(params.output)
-    record_run(params)
+    record_run(params, 4)
     for work in plan_run(params).work[:2]:
         score_shard(work.shard, load_runners(params, work.scorers), params.output, EngineSettings())
     make_tar(tmp_path / "data" / "00001.tar", pairs(7))
-    note_failure(params.output, "toy", "00002", "the disk was on fire")
+    note_failure(params.output, "toy", shard_called(params, "00002"), "the disk was on fire")
     [status] = read_status(params.output)
     assert status.counts == {"done": 1, "stale": 1, "damaged": 0, "failed": 1, "missing": 1}
     assert status.open() == [
@@ -96,11 +102,12 @@ def test_the_same_on_s3(s3: str, params: ScoreParams, tmp_path: Path) -> None:
     params = params.model_copy(update={"shards": f"{s3}/data/", "output": f"{s3}/scores"})
     assert score_all(params) == ["00000", "00001", "00002", "00003"]
     assert score_all(params) == []
-    note_failure(params.output, "toy", "00002", "no luck")
-    assert read_failures(params.output, "toy") == {"00002": "no luck"}
-    clear_failure(params.output, "toy", "00002")
+    shard = shard_called(params, "00002")
+    note_failure(params.output, "toy", shard, "no luck")
+    assert {name: f.reason for name, f in read_failures(params.output, "toy").items()} == {"00002": "no luck"}
+    clear_failure(params.output, "toy", shard)
     assert read_failures(params.output, "toy") == {}
-    record_run(params)
+    record_run(params, 4)
     assert read_status(params.output)[0].counts["done"] == 4
 
 
@@ -125,3 +132,52 @@ def test_wrong_scorers_are_said_before_anything_is_read(
     params = params.model_copy(update={"shards": "/nowhere/at/all", **change})
     with pytest.raises(VlfilterError, match=message):
         plan_run(params)
+
+
+def test_what_cannot_be_loaded_is_tried_once(params: ScoreParams, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(params.model[NAME]).write_text("0.125")  # weights that no other test has loaded
+    tries = []
+
+    def load(self: ToyScorer) -> None:
+        tries.append(1)
+        raise VlfilterError("the weights are cut")
+
+    monkeypatch.setattr(ToyScorer, "load", load)
+    for _ in range(3):
+        with pytest.raises(VlfilterError, match="the weights are cut"):
+            load_runners(params, ["toy"])
+    assert len(tries) == 1
+
+
+def test_a_note_about_an_older_tar_says_nothing_of_a_newer_one(params: ScoreParams, tmp_path: Path) -> None:
+    record_run(params, 4)
+    note_failure(params.output, "toy", shard_called(params, "00002"), "it was broken")
+    make_tar(tmp_path / "data" / "00002.tar", pairs(9))
+    [status] = read_status(params.output)
+    assert status.counts["failed"] == 0
+    assert ("00002", "missing", "") in status.open()
+
+
+def test_dtype_is_told_from_the_parameters_alone(params: ScoreParams) -> None:
+    assert params.settings(NAME).dtype == "float32"
+    assert params.model_copy(update={"device": "cuda:1"}).settings(NAME).dtype == "bfloat16"
+    assert params.model_copy(update={"device": "cuda", "dtype": "float16"}).settings(NAME).dtype == "float16"
+
+
+def test_select_refuses_tables_of_different_weights_and_missing_shards(params: ScoreParams, tmp_path: Path) -> None:
+    record_run(params, 4)
+    score_all(params)
+    chosen = str(tmp_path / "kept.npy")
+    assert select(params.output, chosen, top="50%", by="toy_score").kept == 6
+
+    (tmp_path / "toy.txt").write_text("9.0")
+    work = plan_run(params).work[0]
+    score_shard(work.shard, load_runners(params, work.scorers), params.output, EngineSettings())
+    with pytest.raises(VlfilterError, match="come from different models or settings"):
+        select(params.output, chosen, top="50%", by="toy_score")
+
+    score_all(params)
+    (tmp_path / "out" / "toy" / "00003.parquet").unlink()
+    with pytest.raises(VlfilterError, match="1 shards have no toy table yet"):
+        select(params.output, chosen, top="50%", by="toy_score")
+    assert select(params.output, chosen, top="50%", by="toy_score", allow_incomplete=True).kept == 4

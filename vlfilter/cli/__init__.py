@@ -15,3 +15,9 @@ def main() -> None:
     except VlfilterError as error:
         print(f"vlfilter: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
+    except Exception as error:
+        # Storage that does not answer: each of its libraries has errors of its own.
+        if not isinstance(error, OSError) and not type(error).__module__.startswith(("botocore", "aiobotocore")):
+            raise
+        print(f"vlfilter: {type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)

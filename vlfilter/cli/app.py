@@ -45,6 +45,8 @@ def score(
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
     batch_tokens: Annotated[int, typer.Option(help="Tokens in a batch.")] = 8192,
     workers: Annotated[int, typer.Option(help="Threads that decode beside the model.")] = 2,
+    shards_in_flight: Annotated[int, typer.Option(help="Shards that are worked on at a time.")] = 2,
+    group_size: Annotated[int, typer.Option(help="Shards in one group of tasks.")] = 200,
     option: Annotated[list[str] | None, typer.Option(help="An option of a scorer.", metavar="NAME.KEY=VALUE")] = None,
 ) -> None:
     """Score every sample of the shards; finished shards are not touched."""
@@ -61,6 +63,8 @@ def score(
             "dtype": dtype,
             "batch_tokens": batch_tokens,
             "workers": workers,
+            "shards_in_flight": shards_in_flight,
+            "group_size": group_size,
             "options": _options(option or []),
         }
     )
@@ -81,11 +85,12 @@ def select(
     where: Where = None,
     top: Top = None,
     by: By = None,
+    allow_incomplete: Annotated[bool, typer.Option("--allow-incomplete", help="Though some shards failed.")] = False,
 ) -> None:
     """Choose samples by an expression over score columns, or by an exact top fraction."""
     from vlfilter.cli.choosing import run_select
 
-    run_select(scores, output, where, top, by)
+    run_select(scores, output, where, top, by, allow_incomplete)
 
 
 @app.command()

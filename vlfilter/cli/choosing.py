@@ -9,10 +9,12 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 console = Console()
 
 
-def run_select(scores: str, output: str, where: str | None, top: str | None, by: str | None) -> None:
+def run_select(
+    scores: str, output: str, where: str | None, top: str | None, by: str | None, allow_incomplete: bool
+) -> None:
     from vlfilter.selection.select import select
 
-    for line in select(scores, output, where=where, top=top, by=by).lines():
+    for line in select(scores, output, where=where, top=top, by=by, allow_incomplete=allow_incomplete).lines():
         typer.echo(line)
     typer.echo(f"wrote {output}")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from vlfilter.errors import VlfilterError
+
 DEFAULTS = {
     # The terminal belongs to the bar and the summary; logs still go to the server.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
@@ -25,3 +27,20 @@ def quiet_prefect() -> None:
     """Call before Prefect is imported. What the user's environment says stays as it is."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
+
+
+def check_server() -> None:
+    """Raises `VlfilterError` when a Prefect server is configured and does not answer."""
+    import httpx
+    from prefect.settings import get_current_settings
+
+    url = get_current_settings().api.url
+    if not url:
+        return
+    try:
+        httpx.get(f"{url}/health", timeout=10).raise_for_status()
+    except httpx.HTTPError as error:
+        raise VlfilterError(
+            f"the Prefect server at {url} does not answer ({error}): "
+            "start it, or unset PREFECT_API_URL to run without one."
+        ) from None

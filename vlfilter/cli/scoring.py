@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -35,31 +36,57 @@ def parse_params(fields: dict[str, Any]) -> ScoreParams:
 
 
 def run_score(fields: dict[str, Any]) -> None:
+    """Exit code 1 when a shard has no table in the end, 130 when the run was stopped."""
     params = parse_params(fields)
     found = plan_run(params)
-    check_writable(params.output)
     todo = found.work
-    console.print(f"{len(found.shards)} shards, {len(todo)} to score with {' and '.join(params.scorer)}.")
+    if todo and params.device.startswith("cuda"):
+        from vlfilter.models.device import resolve_device
+
+        resolve_device(params.device)
+    check_writable(params.output)
+    console.print(f"{len(found.shards)} shards, {len(todo)} to score with {' and '.join(params.scorer)}.", markup=False)
+    message = ""
     if todo:
-        run_flow(params)
+        message = run_flow(params)
         found = plan_run(params)
     else:  # nothing to run: no server is started for it
-        record_run(params)
-    statuses = plan_status(found, params.output)
-    show(statuses)
+        record_run(params, len(found.shards))
+    show(plan_status(found, params.output))
     if found.work:
+        console.print(message, markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1)
 
 
-def run_flow(params: ScoreParams) -> None:
-    """The flow in this process, against the server in PREFECT_API_URL or one that Prefect starts for the time."""
-    from vlfilter.cli.prefect import quiet_prefect
+def run_flow(params: ScoreParams) -> str:
+    """The flow in this process, against the server in PREFECT_API_URL or one that Prefect starts for the time.
+
+    Returns how it ended. Ctrl-C stops the shards in flight where they are, and raises `typer.Exit`.
+    """
+    from vlfilter.cli.prefect import check_server, quiet_prefect
 
     quiet_prefect()
     with console.status("starting Prefect …"):
         from flows.score_shards import score_shards
-    with terminal_bar():
-        score_shards(params, return_state=True)
+
+        check_server()
+    before = signal.signal(signal.SIGINT, _stop)
+    try:
+        with terminal_bar():
+            state = score_shards(params, return_state=True)
+    except KeyboardInterrupt:
+        now = BOARD.read()
+        console.print(f"stopped: {now.shards_done} of {now.shards_total} shards were scored; the same command goes on.")
+        raise typer.Exit(130) from None
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return state.message or ""
+
+
+def _stop(_signal: int, _frame: object) -> None:
+    if not BOARD.stopping:  # a second Ctrl-C changes nothing: the first is being carried out
+        BOARD.stop()
+        raise KeyboardInterrupt
 
 
 @contextmanager
@@ -79,9 +106,10 @@ def terminal_bar() -> Iterator[None]:
         def update(now: BoardProgress) -> None:
             if not now.shards_total:
                 return
+            broken = f" ({now.shards_failed} failed)" if now.shards_failed else ""
             detail = (
-                f"{now.shards_done}/{now.shards_total} shards, {now.samples} samples, "
-                f"{now.samples_per_second():.0f}/s, {now.failed} failed"
+                f"{now.shards_done}/{now.shards_total} shards{broken}, {now.samples} samples, "
+                f"{now.samples_per_second():.0f}/s, {now.failed} without score"
             )
             bar.update(task, description="scoring", total=1.0, completed=now.fraction, detail=detail)
 
@@ -106,15 +134,25 @@ def show(statuses: list[ScorerStatus]) -> None:
     console.print(table)
     for status in statuses:
         if status.note:
-            console.print(f"{status.scorer}: {status.note}")
+            console.print(f"{status.scorer}: {status.note}", markup=False, highlight=False, soft_wrap=True)
         still_open = status.open()
         for shard, state, why in still_open[:MOST]:
-            console.print(f"{status.scorer} {shard}: {state}{': ' + why if why else ''}", markup=False, highlight=False)
+            console.print(
+                f"{status.scorer} {shard}: {state}{': ' + why if why else ''}",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
         if len(still_open) > MOST:
             console.print(f"… and {len(still_open) - MOST} more shards")
         for table_state in status.states:
             for warning in table_state.footer.warnings if table_state.footer else ():
-                console.print(f"{status.scorer} {table_state.shard.name}: {warning}", markup=False, highlight=False)
+                console.print(
+                    f"{status.scorer} {table_state.shard.name}: {warning}",
+                    markup=False,
+                    highlight=False,
+                    soft_wrap=True,
+                )
 
 
 logging.getLogger("vlfilter").addHandler(logging.NullHandler())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TypeVar
 
@@ -32,6 +32,7 @@ class Scores:
     shards: tuple[str, ...]
     schemas: dict[str, pa.Schema]
     tables: dict[str, frozenset[str]]
+    fingerprints: dict[str, str] | None = None
 
     @classmethod
     def open(cls, url: str) -> Scores:
@@ -42,6 +43,11 @@ class Scores:
         tables = {scorer: frozenset(list_tables(url, scorer)) for scorer in scorers}
         schemas = {scorer: _schema(table_url(url, scorer, min(names))) for scorer, names in tables.items()}
         return cls(url, tuple(sorted(frozenset[str]().union(*tables.values()))), schemas, tables)
+
+    def uniform(self) -> Scores:
+        """The same, but reading a table that other weights or settings made than the rest raises `VlfilterError`."""
+        made = {scorer: self.footer(min(shards), scorer).fingerprint for scorer, shards in self.tables.items()}
+        return replace(self, fingerprints=made)
 
     def of(self, *scorers: str) -> Scores:
         """The same place, seen as if it held these scorers only."""
@@ -116,6 +122,11 @@ class Scores:
                     "run `vlfilter score` again with both."
                 )
             made_from = footer
+            if self.fingerprints and footer.fingerprint != self.fingerprints[scorer]:
+                raise VlfilterError(
+                    f"the {scorer} tables of {shard} and {min(self.tables[scorer])} come from different models or "
+                    "settings, so their scores cannot be compared: run `vlfilter score` again."
+                )
             arrays |= {alias: table[name] for alias, name in names.items()}
         return pa.table({column: arrays[column] for column in columns})
 

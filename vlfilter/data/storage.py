@@ -10,7 +10,7 @@ from typing import Any
 import fsspec
 from fsspec.core import split_protocol
 
-from vlfilter.errors import VlfilterError
+from vlfilter.errors import StorageError, VlfilterError
 
 S3_OPTIONS: dict[str, Any] = {
     # list answers are not cached: another worker may just have written the table we look for
@@ -80,7 +80,7 @@ def write_bytes(url: str, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise VlfilterError(f"cannot write {url}: {error.strerror or error}") from error
+        raise StorageError(f"cannot write {url}: {error.strerror or error}") from error
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)

@@ -80,9 +80,14 @@ def scorer_class(name: str) -> type[Scorer]:
     if ":" in name:
         module, _, attribute = name.partition(":")
         try:
-            found: type[Scorer] = getattr(import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
+            found: Any = getattr(import_module(module), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
             raise VlfilterError(f"scorer {name!r} cannot be imported: {error}") from error
+        missing = [
+            part for part in ("name", "columns", "fingerprint", "load", "prepare", "score") if not hasattr(found, part)
+        ]
+        if missing or not isinstance(found, type):
+            raise VlfilterError(f"{name} is no scorer class: it lacks {', '.join(missing) or 'a constructor'}.")
         return found
     for point in entry_points(group=GROUP, name=name):
         loaded: type[Scorer] = point.load()

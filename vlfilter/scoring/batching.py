@@ -6,7 +6,7 @@ import logging
 import math
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vlfilter.data.samples import SampleError, Status
@@ -35,11 +35,14 @@ def cut_batches(tokens: Sequence[int], budget: int) -> list[list[int]]:
 
 class BatchRunner:
     """A loaded scorer with its token budget. Shared by all shards of a process: one forward pass at a time, and a
-    budget that ran out of memory once stays halved."""
+    budget that ran out of memory once stays smaller. `parts` is the fingerprint of what was loaded, `scored` tells
+    whether any sample ever got a score."""
 
-    def __init__(self, scorer: Scorer, batch_tokens: int):
+    def __init__(self, scorer: Scorer, batch_tokens: int, parts: Mapping[str, Any] | None = None):
         self.scorer = scorer
         self.batch_tokens = batch_tokens
+        self.parts = scorer.fingerprint() if parts is None else parts
+        self.scored = False
         self._lock = threading.Lock()
 
     def run(self, batch: Sequence[Prepared]) -> list[Row | SampleError]:
@@ -47,19 +50,25 @@ class BatchRunner:
         try:
             with self._lock:
                 columns = self.scorer.score(batch)
+            self.scored = True
             return [self._row(columns, i) for i in range(len(batch))]
         except Exception as error:
-            if is_out_of_memory(error):
-                self._shrink(batch)
-            elif is_device_lost(error):
+            memory = is_out_of_memory(error)
+            if not memory and is_device_lost(error):
                 raise
-            if len(batch) == 1 and isinstance(error, SampleError):
-                return [error]
             if len(batch) == 1:
-                return [SampleError(Status.FAILED, f"{self.scorer.name} failed on it: {describe(error)}")]
+                return [error if isinstance(error, SampleError) else self._failed(error)]
         # Outside the handler, so that the failed pass's tensors are free before the next one.
+        if memory:
+            free_memory()
         half = len(batch) // 2
-        return self.run(batch[:half]) + self.run(batch[half:])
+        rows = self.run(batch[:half]) + self.run(batch[half:])
+        if memory and not any(isinstance(row, SampleError) for row in rows):
+            self._shrink(batch)  # it was the batch's size, not one sample's
+        return rows
+
+    def _failed(self, error: Exception) -> SampleError:
+        return SampleError(Status.FAILED, f"{self.scorer.name} failed on it: {describe(error)}")
 
     def _row(self, columns: dict[str, Sequence[Any]], i: int) -> Row | SampleError:
         row = {name: columns[name][i] for name in self.scorer.columns.names}
@@ -70,12 +79,10 @@ class BatchRunner:
 
     def _shrink(self, batch: Sequence[Prepared]) -> None:
         padded = len(batch) * max(item.tokens for item in batch)
-        smaller = max(1, min(self.batch_tokens, padded) // 2)
-        log.warning("%s ran out of memory at %d tokens; batches now hold %d", self.scorer.name, padded, smaller)
+        smaller = max(1, min(self.batch_tokens, padded // 2))
+        if smaller < self.batch_tokens:
+            log.warning("%s ran out of memory at %d tokens; batches now hold %d", self.scorer.name, padded, smaller)
         self.batch_tokens = smaller
-        torch = sys.modules.get("torch")
-        if torch is not None and torch.cuda.is_available():
-            torch.cuda.empty_cache()
 
 
 class Batcher:
@@ -92,7 +99,7 @@ class Batcher:
             self.rows[position] = prepared
             return
         self._waiting.append((position, prepared))
-        self._tokens += prepared.tokens
+        self._tokens += max(prepared.tokens, 1)
         if self._tokens >= WINDOW * self.runner.batch_tokens:
             self._flush(keep_last=True)
 
@@ -111,12 +118,20 @@ class Batcher:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Of the accelerator or of the host; known by name, so that torch need not be imported here."""
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    """Of the accelerator or of the host; known by name and text, so that torch need not be imported here."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and (
+        "out of memory" in text or "ALLOC_FAILED" in text or "can't allocate memory" in text
     )
+
+
+def free_memory() -> None:
+    """Give cached blocks back to the accelerator, so that smaller tensors find room."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def is_device_lost(error: BaseException) -> bool:

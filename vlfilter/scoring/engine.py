@@ -16,10 +16,16 @@ from vlfilter.data.reader import ShardReader
 from vlfilter.data.samples import SampleError, Status
 from vlfilter.data.shards import Shard
 from vlfilter.data.tables import Footer, count_statuses, digest, table_schema, table_url, write_table
-from vlfilter.errors import ShardError
+from vlfilter.errors import ShardError, VlfilterError
 from vlfilter.scoring.batching import Batcher, BatchRunner, Row
 from vlfilter.scoring.pipeline import prepare_shard
 from vlfilter.scoring.progress import BOARD, ProgressBoard
+
+HOPELESS = 8  # failures of a scorer that never scored anything: its own fault, not the samples'
+
+
+class StoppedError(VlfilterError):
+    """The run is being stopped; the shard is left for the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +62,24 @@ def score_shard(
     scorers = [runner.scorer for runner in runners]
     outputs = [(Batcher(runner), TableBuilder(runner.scorer.columns)) for runner in runners]
     samples = prepare_shard(reader, scorers, settings.workers, settings.limits)
-    left = shard.size
-    for position, sample in enumerate(samples):
-        for (batcher, builder), prepared in zip(outputs, sample.inputs, strict=True):
-            builder.expect(sample.key, sample.uid)
-            batcher.add(position, prepared)
-            builder.take(batcher.rows)
-        left -= sample.size
-        board.add(size=sample.size, samples=1, failed=any(isinstance(p, SampleError) for p in sample.inputs))
-    results = [_finish(shard, batcher, builder, output, reader.warnings, started) for batcher, builder in outputs]
-    board.add(size=left)  # padding, and what compression saved
+    size = failed = 0
+    keys = 0
+    try:
+        for position, sample in enumerate(samples):
+            if board.stopping:
+                raise StoppedError
+            for (batcher, builder), prepared in zip(outputs, sample.inputs, strict=True):
+                builder.expect(sample.key, sample.uid)
+                batcher.add(position, prepared)
+                builder.take(batcher.rows)
+            bad = any(isinstance(prepared, SampleError) for prepared in sample.inputs)
+            board.add(size=sample.size, samples=1, failed=bad)
+            size, keys, failed = size + sample.size, keys + 1, failed + bad
+        results = [_finish(shard, batcher, builder, output, reader.warnings, started) for batcher, builder in outputs]
+    except BaseException:
+        board.add(size=-size, samples=-keys, failed=-failed)  # counted again when the shard is tried again
+        raise
+    board.add(size=shard.size - size, shards=1)  # padding, and what compression saved
     return results
 
 
@@ -77,10 +91,10 @@ def _finish(
     builder.take(batcher.rows)
     table = builder.table(shard)
     counts = count_statuses(table["status"].to_pylist())
-    if counts.get(Status.FAILED, 0) > 1 and Status.OK not in counts:
+    if counts.get(Status.FAILED, 0) >= HOPELESS and not batcher.runner.scored:
         first = table.filter(pa.compute.equal(table["status"], str(Status.FAILED)))["reason"][0]
         raise ShardError(f"{shard.url}: {scorer.name} scored no sample at all. The first failure: {first}")
-    parts = scorer.fingerprint()
+    parts = dict(batcher.runner.parts)
     seconds = round(time.perf_counter() - started, 3)
     footer = Footer(shard, scorer.name, digest(parts), parts, counts, seconds, tuple(warnings))
     url = table_url(output, scorer.name, shard.name)

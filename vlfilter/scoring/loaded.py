@@ -7,7 +7,8 @@ import threading
 from collections.abc import Sequence
 
 from vlfilter.data.tables import digest
-from vlfilter.scoring.base import make_scorer
+from vlfilter.errors import VlfilterError
+from vlfilter.scoring.base import Scorer, make_scorer
 from vlfilter.scoring.batching import BatchRunner
 from vlfilter.scoring.params import ScoreParams
 
@@ -16,11 +17,12 @@ from vlfilter.scoring.params import ScoreParams
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _lock = threading.Lock()
-_kept: dict[str, tuple[str, BatchRunner]] = {}
+_kept: dict[str, tuple[str, BatchRunner | VlfilterError]] = {}
 
 
 def load_runners(params: ScoreParams, names: Sequence[str]) -> list[BatchRunner]:
-    """Runners for scorers of the run. A scorer is loaded again only when its fingerprint or its device has changed."""
+    """Runners for scorers of the run. A scorer is loaded again only when its fingerprint or its device has changed;
+    what cannot be loaded is not tried again for every shard."""
     runners = []
     for given in params.scorer:
         scorer = make_scorer(given, params.settings(given))
@@ -30,7 +32,20 @@ def load_runners(params: ScoreParams, names: Sequence[str]) -> list[BatchRunner]
         with _lock:
             if _kept.get(given, ("", None))[0] != version:
                 _kept.pop(given, None)  # free the old weights before the new ones come
-                scorer.load()
-                _kept[given] = (version, BatchRunner(scorer, params.batch_tokens))
-            runners.append(_kept[given][1])
+                _kept[given] = (version, _load(scorer, params.batch_tokens))
+            runner = _kept[given][1]
+        if isinstance(runner, VlfilterError):
+            raise runner
+        runners.append(runner)
     return runners
+
+
+def _load(scorer: Scorer, batch_tokens: int) -> BatchRunner | VlfilterError:
+    parts = scorer.fingerprint()
+    try:
+        scorer.load()
+    except VlfilterError as error:
+        return error
+    if scorer.fingerprint() != parts:  # a table must never name weights that did not make it
+        raise VlfilterError(f"the model of {scorer.name} changed while it was loaded: run again.")
+    return BatchRunner(scorer, batch_tokens, parts)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from vlfilter.errors import VlfilterError
 from vlfilter.scoring.base import Scorer, ScorerSettings, make_scorer
@@ -15,7 +15,7 @@ class ScoreParams(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    shards: str | list[str] = Field(
+    shards: str | Annotated[list[str], Field(min_length=1)] = Field(
         description="Tar shards: a path, a glob, braces, a directory, an s3:// prefix, or a manifest file.",
         examples=["s3://bucket/data/{00000..00099}.tar"],
     )
@@ -37,17 +37,24 @@ class ScoreParams(BaseModel):
     )
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto", description="Of the weights; auto is bfloat16 on CUDA and float32 on CPU."
+        default="auto", description="Of the weights; auto is bfloat16 where `device` says cuda, else float32."
     )
     batch_tokens: int = Field(default=8192, ge=1, description="Tokens in a batch, padding and image tokens included.")
     workers: int = Field(default=2, ge=1, le=256, description="Threads that read and decode beside the model.")
     shards_in_flight: int = Field(default=2, ge=1, le=64, description="Shards that one process works on at a time.")
-    group_size: int = Field(default=250, ge=1, le=1000, description="Shards in one group of tasks.")
+    group_size: int = Field(default=200, ge=1, le=200, description="Shards in one group of tasks.")
     options: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
         description="Further options of a scorer, by its name.",
         examples=[{"unifilter": {"image_mode": "pad"}}],
     )
+
+    @field_validator("output")
+    @classmethod
+    def _a_place(cls, output: str) -> str:
+        if not output.strip() or output.rstrip("/").endswith(":"):
+            raise ValueError("give a folder or a URL with a bucket")
+        return output
 
     def settings(self, scorer: str) -> ScorerSettings:
         if scorer not in self.model:
@@ -55,7 +62,8 @@ class ScoreParams(BaseModel):
         return ScorerSettings(
             model=self.model[scorer],
             device=self.device,
-            dtype=self.dtype,
+            # Told from the parameters alone, so that a laptop and a GPU worker agree on what makes a table stale.
+            dtype=self.dtype if self.dtype != "auto" else "bfloat16" if self.device.startswith("cuda") else "float32",
             compat=self.compat,
             options=self.options.get(scorer, {}),
         )

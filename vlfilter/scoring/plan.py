@@ -69,13 +69,14 @@ class Record:
     fingerprint: dict[str, Any]
 
 
-def record_run(params: ScoreParams) -> None:
+def record_run(params: ScoreParams, shards: int) -> None:
     """Keep with each scorer's tables what they were asked for, in terms that hold in any folder."""
     specs = [params.shards] if isinstance(params.shards, str) else params.shards
     models = {name: absolute(model) if os.path.exists(model) else model for name, model in params.model.items()}
     kept = params.model_copy(update={"shards": [absolute(spec) for spec in specs], "model": models})
     for given, scorer in zip(params.scorer, params.scorers(), strict=True):
-        record = {"params": kept.model_dump(), "given": given, "fingerprint": scorer.fingerprint()}
+        parts = scorer.fingerprint()
+        record = {"params": kept.model_dump(), "given": given, "fingerprint": parts, "shards": shards}
         url = join(params.output, scorer.name, RUN_FILE)
         write_bytes(url, json.dumps(record, indent=1, sort_keys=True).encode())
 
@@ -90,6 +91,12 @@ def recorded_run(output: str, scorer: str) -> Record:
         raise VlfilterError(f"{url} is missing: no run of `vlfilter score` has written {output}.") from None
     except (ValueError, KeyError) as error:
         raise VlfilterError(f"{url} is damaged ({error}): run `vlfilter score` again.") from None
+
+
+def recorded_shards(output: str, scorer: str) -> int:
+    """How many shards the last run of a scorer had; 0 when no run has left a record, as for tables from elsewhere."""
+    fs, path = filesystem(join(output, scorer, RUN_FILE))
+    return int(json.loads(fs.cat_file(path)).get("shards", 0)) if fs.exists(path) else 0
 
 
 def recorded_scorers(output: str) -> list[str]:

@@ -37,8 +37,18 @@ class ProgressBoard:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._now = Progress()
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        """Ask the shards that are being scored to end where they are."""
+        self._stop.set()
+
+    @property
+    def stopping(self) -> bool:
+        return self._stop.is_set()
 
     def start(self, shards: int, size: int) -> None:
+        self._stop.clear()
         with self._lock:
             self._now = Progress(bytes_total=size, shards_total=shards, started=time.monotonic())
 

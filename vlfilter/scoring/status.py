@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from vlfilter.data.shards import list_shards
 from vlfilter.data.tables import State, TableState, table_states
 from vlfilter.errors import VlfilterError
 from vlfilter.scoring.base import make_scorer
-from vlfilter.scoring.failures import read_failures
-from vlfilter.scoring.plan import Plan, recorded_run, recorded_scorers
+from vlfilter.scoring.failures import Failure, read_failures
+from vlfilter.scoring.plan import Plan, recorded_run, recorded_scorers, recorded_shards
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class ScorerStatus:
 
     scorer: str
     states: tuple[TableState, ...]
-    failures: dict[str, str]
+    failures: dict[str, Failure]
     note: str = ""
 
     @property
@@ -29,7 +30,8 @@ class ScorerStatus:
         return {name: counts[name] for name in ("done", "stale", "damaged", "failed", "missing")}
 
     def failed(self, state: TableState) -> bool:
-        return state.state is not State.DONE and state.shard.name in self.failures
+        failure = self.failures.get(state.shard.name)
+        return state.state is not State.DONE and failure is not None and failure.version == state.shard.version
 
     def rows(self) -> dict[str, int]:
         """Samples by status, over the tables that are done."""
@@ -42,7 +44,9 @@ class ScorerStatus:
     def open(self) -> list[tuple[str, str, str]]:
         """(shard, state, why) of every shard that is not done."""
         return [
-            (s.shard.name, "failed" if self.failed(s) else str(s.state), self.failures.get(s.shard.name, s.why))
+            (s.shard.name, "failed", self.failures[s.shard.name].reason)
+            if self.failed(s)
+            else (s.shard.name, str(s.state), s.why)
             for s in self.states
             if s.state is not State.DONE
         ]
@@ -76,3 +80,16 @@ def read_status(output: str) -> list[ScorerStatus]:
         states = table_states(output, name, list_shards(run.params.shards), parts)
         found.append(ScorerStatus(name, tuple(states), read_failures(output, name), note))
     return found
+
+
+def check_complete(output: str, scorer: str, tables: Collection[str]) -> None:
+    """Raises `VlfilterError` when the last run of a scorer left shards without a table; `tables` are those it has."""
+    missing = [name for name in read_failures(output, scorer) if name not in tables]
+    asked = recorded_shards(output, scorer)
+    if missing or len(tables) < asked:
+        count = max(len(missing), asked - len(tables))
+        raise VlfilterError(
+            f"{count} shards have no {scorer} table yet{': ' + ', '.join(missing[:3]) if missing else ''} "
+            f"(`vlfilter status --output {output}` says why): run `vlfilter score` again, or choose from what is there "
+            "with --allow-incomplete."
+        )

@@ -11,6 +11,7 @@ import pyarrow as pa
 from vlfilter.data.scores import Scores
 from vlfilter.data.storage import check_writable, is_local
 from vlfilter.errors import VlfilterError
+from vlfilter.scoring.status import check_complete
 from vlfilter.selection import rules
 from vlfilter.selection.nodes import source
 from vlfilter.selection.subset import check_output, make_writer, place_file
@@ -54,17 +55,29 @@ class Selection:
 
 
 def select(
-    scores: Scores | str, output: str, *, where: str | None = None, top: str | None = None, by: str | None = None
+    scores: Scores | str,
+    output: str,
+    *,
+    where: str | None = None,
+    top: str | None = None,
+    by: str | None = None,
+    allow_incomplete: bool = False,
 ) -> Selection:
     """Write the subset that `where` keeps, or the exact top fraction (`top="30%", by="clip_score"`).
 
     Reads the tables shard by shard; memory grows with the kept rows only (16 bytes each). Raises `VlfilterError` for a
-    mistake in the rule or the output's name, for incomplete tables, and for a place that cannot be written.
+    mistake in the rule or the output's name, for a place that cannot be written, for tables that different models made,
+    and, unless `allow_incomplete`, when the last run left shards without a table: a top fraction of some shards is not
+    that of all.
     """
     began = time.perf_counter()
     suffix = check_output(output)
     scores = Scores.open(scores) if isinstance(scores, str) else scores
     rule = rules.make_rule(scores, where, top, by)
+    if not allow_incomplete:
+        for scorer in scores.scorers(rule.columns):
+            check_complete(scores.url, scorer, scores.tables[scorer])
+    scores = scores.uniform()
     folder, slash, name = output.rpartition("/")
     if not name:
         raise VlfilterError(f"{output!r} names no file.")
