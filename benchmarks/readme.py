@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
-RESULTS = Path(__file__).parent / "results"
+from benchmarks.harness import RESULTS, ROOT
+from benchmarks.table import BENCHMARKS, number
 
 
 def fill(text: str, name: str, content: str) -> str:
@@ -23,7 +23,7 @@ def fill(text: str, name: str, content: str) -> str:
 def figures() -> str:
     """One row a measured line of every result."""
     rows = ["| benchmark | what | measured | target | beside |", "|---|---|---|---|---|"]
-    for path in sorted(RESULTS.glob("*.json")):
+    for path in (RESULTS / f"{name}.json" for name in BENCHMARKS):
         result: dict[str, Any] = json.loads(path.read_text())
         for line in result["lines"]:
             beside = f"{number(line['baseline'])} ({line['baseline_name']})" if line["baseline"] is not None else ""
@@ -33,12 +33,6 @@ def figures() -> str:
                 f"| {result['benchmark']} | {line['what']} | {measured}{missed} | {line['limit'] or ''} | {beside} |"
             )
     return "\n".join(rows)
-
-
-def number(value: float) -> str:
-    if value == 0 or 1e-3 <= abs(value) < 1e6:
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-    return f"{value:.1e}"
 
 
 def main() -> None:

@@ -181,3 +181,12 @@ def test_select_refuses_tables_of_different_weights_and_missing_shards(params: S
     with pytest.raises(VlfilterError, match="1 shards have no toy table yet"):
         select(params.output, chosen, top="50%", by="toy_score")
     assert select(params.output, chosen, top="50%", by="toy_score", allow_incomplete=True).kept == 4
+
+
+def test_status_tells_of_tables_of_other_runs(params: ScoreParams, tmp_path: Path) -> None:
+    score_all(params)
+    one = params.model_copy(update={"shards": str(tmp_path / "data" / "00001.tar")})
+    record_run(one, 1)
+    [status] = read_status(params.output)
+    assert status.counts["done"] == 1
+    assert status.note == "3 more tables are of other shards than the last run's"

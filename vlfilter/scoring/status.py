@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from vlfilter.data.shards import list_shards
-from vlfilter.data.tables import State, TableState, table_states
+from vlfilter.data.tables import State, TableState, list_tables, table_states
 from vlfilter.errors import VlfilterError
 from vlfilter.scoring.base import make_scorer
 from vlfilter.scoring.failures import Failure, read_failures
@@ -77,7 +77,10 @@ def read_status(output: str) -> list[ScorerStatus]:
             parts = make_scorer(run.given, run.params.settings(run.given)).fingerprint()
         except VlfilterError as error:
             note = f"compared with the model as it was at the last run ({error})"
-        states = table_states(output, name, list_shards(run.params.shards), parts)
+        shards = list_shards(run.params.shards)
+        states = table_states(output, name, shards, parts)
+        if others := len(list_tables(output, name) - {shard.name for shard in shards}):
+            note = f"{note + '; ' if note else ''}{others} more tables are of other shards than the last run's"
         found.append(ScorerStatus(name, tuple(states), read_failures(output, name), note))
     return found
 
