@@ -6,10 +6,12 @@ import sys
 
 from vlfilter.cli.app import app
 from vlfilter.errors import VlfilterError
+from vlfilter.scoring.heap import share_arenas
 
 
 def main() -> None:
     """Run a command; a user's mistake is one message and exit code 2, without a traceback."""
+    share_arenas()  # before Prefect's threads have theirs
     try:
         app()
     except VlfilterError as error:

@@ -10,6 +10,7 @@ from vlfilter.data.tables import digest
 from vlfilter.errors import VlfilterError
 from vlfilter.scoring.base import Scorer, make_scorer
 from vlfilter.scoring.batching import BatchRunner
+from vlfilter.scoring.heap import share_arenas
 from vlfilter.scoring.params import ScoreParams
 
 # Read when torch is first imported, which is when the first model loads. OpenMP's threads otherwise spin between two
@@ -23,6 +24,7 @@ _kept: dict[str, tuple[str, BatchRunner | VlfilterError]] = {}
 def load_runners(params: ScoreParams, names: Sequence[str]) -> list[BatchRunner]:
     """Runners for scorers of the run. A scorer is loaded again only when its fingerprint or its device has changed;
     what cannot be loaded is not tried again for every shard."""
+    share_arenas()
     runners = []
     for given in params.scorer:
         scorer = make_scorer(given, params.settings(given))
