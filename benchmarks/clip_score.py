@@ -61,7 +61,7 @@ def engine(tars: list[Path], output: Path) -> Measured:
 
 
 def command_line(tars: list[Path], output: Path) -> Measured:
-    """`vlfilter score`: the flow, with the server that Prefect starts for it; its database is there from earlier runs."""
+    """`vlfilter score`: the flow and the server that Prefect starts for it; its database is there from earlier runs."""
     command = [str(Path(sys.executable).with_name("vlfilter")), "score", "--scorer", "clip_score"]
     command += ["--output", str(output), "--model", f"clip_score={clip_tiny()}", "--workers", str(WORKERS)]
     for tar in tars:
