@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from vlfilter.errors import VlfilterError
+
+Head = Literal["score", "lm"]
 
 # body → (`architectures` of the published classifier, its `model_type`)
 PUBLISHED: dict[str, tuple[str, str]] = {
@@ -16,6 +18,19 @@ PUBLISHED: dict[str, tuple[str, str]] = {
     "phi3": ("LlavaPhi3Classifier", "llava_phi3"),
     "gemma2": ("LlavaGemmaClassifier", "llava_gemma"),
 }
+
+
+def head_of(config: Mapping[str, Any]) -> Head:
+    """Which head a published config.json describes; needs no torch. Without `architectures` it is a classifier."""
+    return "score" if str((config.get("architectures") or ["Classifier"])[0]).endswith("Classifier") else "lm"
+
+
+def architecture(kind: str, head: Head) -> str:
+    """The published class name of a body with a head: `LlavaQwenClassifier`, `LlavaQwenForCausalLM`."""
+    stem = PUBLISHED[kind][0].removesuffix("Classifier")
+    return stem + ("Classifier" if head == "score" else "ForCausalLM")
+
+
 _MODEL_TYPES = {model_type: body for body, (_, model_type) in PUBLISHED.items()} | {
     "llava": "llama",
     "llava_phi": "phi3",

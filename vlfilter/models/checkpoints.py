@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vlfilter.data.storage import temporary_path
 from vlfilter.errors import VlfilterError
-from vlfilter.models.bodies import attention
+from vlfilter.models.bodies import Head, attention
 from vlfilter.models.folders import model_folder, read_json, weight_files
 from vlfilter.models.layout import VISION_PREFIX, our_name, parse_config, published_config, published_name
 from vlfilter.models.locate import (
@@ -23,6 +23,7 @@ from vlfilter.models.locate import (
     VisionWeights,
     check_vlm_folder,
     embedded_vision_config,
+    projector_file,
     vision_source,
 )
 from vlfilter.models.preprocess import ImageSettings, image_settings, preprocessor_config
@@ -53,24 +54,31 @@ class LoadedVlm:
 def load_vlm(
     model: str,
     *,
+    head: Head = "score",
+    base: str | None = None,
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
     vision: VisionWeights = "auto",
     head_dtype: torch.dtype = torch.float32,
 ) -> LoadedVlm:
-    """Load a classifier's checkpoint from a local folder or the hub.
+    """Load a checkpoint with that `head` from a local folder or the hub.
 
+    `base` names the language model of a folder that holds only config.json and `mm_projector.bin` (LLaVA's stage 1).
     `dtype` is that of the tower, the projector and the body, `head_dtype` that of the score head and the logits; for
     `vision` see `vision_source`. Memory: the model itself and one tensor. Raises `VlfilterError`, before weights are
     read, for a folder that lacks something or whose tensors do not fit its config.json.
     """
     folder = model_folder(model)
-    config_json = check_vlm_folder(folder)
+    base_folder = model_folder(base) if base else None
+    config_json = check_vlm_folder(folder, head, base_folder)
     source = vision_source(folder, config_json, vision)
     tower_config, settings, tower_folder = _tower(folder, config_json, source)
     config = parse_config(config_json, tower_config, str(folder))
-    tokenizer = load_tokenizer(folder)
-    tensors = _named_ours(open_weights(weight_files(folder)))
+    tokenizer = load_tokenizer(base_folder or folder, needs_bos=head == "score")
+    files = [*weight_files(base_folder), projector_file(folder)] if base_folder else weight_files(folder)
+    tensors = _named_ours(open_weights(files))
+    if head == "lm" and config.body.tie_word_embeddings:
+        tensors.pop("lm_head.weight", None)  # a copy of the embeddings
     if tower_folder is not None:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(VISION_PREFIX)}
         tensors |= tower_tensors(tower_folder)

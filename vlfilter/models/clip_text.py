@@ -34,7 +34,7 @@ class HfCaptions:
     def __call__(self, caption: str) -> tuple[list[int], bool]:
         room = self._context - 2
         ids = encode_start(self._encode, caption, room)
-        return [self._tokenizer.bos, *ids[:room], self._tokenizer.eos], len(ids) > room
+        return [self._tokenizer.start, *ids[:room], self._tokenizer.eos], len(ids) > room
 
 
 def openai_tokenizer() -> TextTokenizer:

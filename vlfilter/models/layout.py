@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vlfilter.errors import VlfilterError
-from vlfilter.models.bodies import PUBLISHED, body_config, body_kind
+from vlfilter.models.bodies import PUBLISHED, architecture, body_config, body_kind, head_of
 from vlfilter.models.projectors import ProjectorConfig
 from vlfilter.models.vision import VisionConfig
 from vlfilter.models.vlm import VlmConfig
@@ -17,6 +17,7 @@ _PREFIXES = (
     ("model.mm_projector.", "projector."),
     ("model.", "body."),
     ("score.", "score."),
+    ("lm_head.", "lm_head."),
 )
 VISION_PREFIX = "vision."
 
@@ -40,10 +41,6 @@ def published_name(ours: str) -> str:
 def parse_config(config: Mapping[str, Any], vision: VisionConfig, origin: str) -> VlmConfig:
     """A published config.json as ours. Raises `VlfilterError` for what it does not say or we do not know."""
     kind = body_kind(config, origin)
-    if not str((config.get("architectures") or ["Classifier"])[0]).endswith("Classifier"):
-        raise VlfilterError(
-            f"{origin} is a {config['architectures'][0]}: a language model without a score head, not a classifier."
-        )
     if config.get("mm_hidden_size", vision.hidden_size) != vision.hidden_size:
         raise VlfilterError(
             f"{origin}: the projector takes features of width {config['mm_hidden_size']}, "
@@ -58,6 +55,7 @@ def parse_config(config: Mapping[str, Any], vision: VisionConfig, origin: str) -
         select_layer=int(config.get("mm_vision_select_layer", -2)),
         select_feature=str(config.get("mm_vision_select_feature", "patch")),
         num_labels=num_labels(config),
+        head=head_of(config),
         max_length=config.get("tokenizer_model_max_length"),
         published=dict(config),
     )
@@ -73,18 +71,17 @@ def published_config(config: VlmConfig) -> dict[str, Any]:
 
     `mm_vision_config`, our one addition, describes the embedded tower, so that it can be built without the hub.
     """
-    architecture, model_type = PUBLISHED[config.body.model_type]
+    kind = config.body.model_type
     body = config.body.to_diff_dict()
     rope = body.pop("rope_parameters", None) or {}
     if rope.get("rope_type", "default") == "default":  # the published code reads the older fields
         body |= {"rope_theta": rope.get("rope_theta", 10000.0), "rope_scaling": None}
     else:
         body["rope_parameters"] = rope
+    labels = {str(i): f"LABEL_{i}" for i in range(config.num_labels)}
     own = {
-        "architectures": [architecture],
-        "model_type": model_type,
-        "id2label": {str(i): f"LABEL_{i}" for i in range(config.num_labels)},
-        "label2id": {f"LABEL_{i}": i for i in range(config.num_labels)},
+        "architectures": [architecture(kind, config.head)],
+        "model_type": PUBLISHED[kind][1],
         "mm_hidden_size": config.vision.hidden_size,
         "mm_projector_type": config.projector.kind,
         "mm_num_image_tokens": config.projector.tokens,
@@ -93,6 +90,8 @@ def published_config(config: VlmConfig) -> dict[str, Any]:
         "mm_vision_config": config.vision.to_diff_dict(),
         "tokenizer_model_max_length": config.max_length,
     }
+    if config.head == "score":
+        own |= {"id2label": labels, "label2id": {label: int(i) for i, label in labels.items()}}
     defaults = {
         "mm_patch_merge_type": "flat", "mm_use_im_start_end": False, "mm_use_im_patch_token": False,
         "use_mm_proj": True, "image_aspect_ratio": "pad", "tokenizer_padding_side": "right",

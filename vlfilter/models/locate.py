@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from vlfilter.errors import VlfilterError
-from vlfilter.models.bodies import body_kind
+from vlfilter.models.bodies import Head, body_kind, head_of
 from vlfilter.models.digests import model_digest
 from vlfilter.models.folders import is_hub_name, read_json, tokenizer_files, weight_files
 
 VisionWeights = Literal["auto", "embedded", "hub"]
+PROJECTOR_NAMES = ("mm_projector.bin", "mm_projector.safetensors")
 EMBEDDED_PREFIX = "model.vision_tower.vision_tower."
 
 _SO400M = {
@@ -51,19 +52,50 @@ class VisionSource:
         return model_digest(str(self.folder or self.hub_name), tokenizer=False)
 
 
-def check_vlm_folder(folder: Path) -> dict[str, Any]:
-    """The config.json of a classifier's folder, after looking that all it needs is there.
+def check_vlm_folder(folder: Path, head: Head = "score", base: Path | None = None) -> dict[str, Any]:
+    """The config.json of a checkpoint with that head, after looking that all it needs is there.
+
+    With a `base` language model, the folder need hold nothing but config.json and the projector.
 
     Raises `VlfilterError` saying what is missing or unsupported, and what to do.
     """
     config = read_json(folder / "config.json")
     body_kind(config, str(folder))
-    architecture = str((config.get("architectures") or ["Classifier"])[0])
-    if not architecture.endswith("Classifier"):
-        raise VlfilterError(f"{folder} is a {architecture}: a language model without a score head, not a classifier.")
+    if head_of(config) != head:
+        name = (config.get("architectures") or ["classifier"])[0]
+        found, wanted = (
+            ("a language model without a score head", "a classifier")
+            if head == "score"
+            else ("a classifier with a score head", "a language model")
+        )
+        raise VlfilterError(f"{folder} is a {name}: {found}, not {wanted}.")
+    if base is not None:
+        projector_file(folder)
+        weight_files(base)
+        tokenizer_files(base)
+        return config
+    if head == "lm" and (folder / PROJECTOR_NAMES[0]).is_file() and not _has_weights(folder):
+        raise VlfilterError(
+            f"{folder} holds only a projector ({PROJECTOR_NAMES[0]}): name its language model too (model_base)."
+        )
     weight_files(folder)
     tokenizer_files(folder)
     return config
+
+
+def projector_file(folder: Path) -> Path:
+    """The file of a projector-only checkpoint. Raises `VlfilterError` when there is none."""
+    for name in PROJECTOR_NAMES:
+        if (folder / name).is_file():
+            return folder / name
+    raise VlfilterError(f"{folder} has no {PROJECTOR_NAMES[0]}: model_base is for folders that hold only a projector.")
+
+
+def _has_weights(folder: Path) -> bool:
+    try:
+        return bool(weight_files(folder))
+    except VlfilterError:
+        return False
 
 
 def vision_source(folder: Path, config: Mapping[str, Any], choice: VisionWeights) -> VisionSource:
@@ -80,7 +112,7 @@ def vision_source(folder: Path, config: Mapping[str, Any], choice: VisionWeights
     local = next((path for path in (folder / name, Path(name)) if name and path.is_dir()), None)
     if choice != "embedded" and local:
         return VisionSource(folder=local)
-    embedded = _has_embedded_tower(folder)
+    embedded = _has_weights(folder) and _has_embedded_tower(folder)
     if choice != "hub" and embedded:
         return VisionSource(embedded=True)
     if choice != "embedded" and is_hub_name(name):

@@ -26,8 +26,15 @@ class TextTokenizer:
     hf: Any
     plain: Tokenizer
     control: Tokenizer
-    bos: int
+    bos: int | None
     eos: int
+
+    @property
+    def start(self) -> int:
+        """The bos id of a tokenizer that was loaded with `needs_bos`."""
+        if self.bos is None:
+            raise VlfilterError("the tokenizer has no bos_token, and this model's sequences start with one.")
+        return self.bos
 
     def ids(self, text: str) -> list[int]:
         """Token ids of untrusted text, without bos or eos: no string in it becomes a control token."""
@@ -40,16 +47,19 @@ class TextTokenizer:
         return ids
 
 
-def load_tokenizer(folder: Path) -> TextTokenizer:
+def load_tokenizer(folder: Path, *, needs_bos: bool = True) -> TextTokenizer:
     """The tokenizer in a checkpoint's folder. Raises `VlfilterError` when it cannot be read or has no bos or eos."""
     tokenizer_files(folder)
-    return wrap_tokenizer(_transformers_tokenizer(folder), str(folder))
+    return wrap_tokenizer(_transformers_tokenizer(folder), str(folder), needs_bos=needs_bos)
 
 
-def wrap_tokenizer(hf: Any, origin: str) -> TextTokenizer:
-    """A fast transformers tokenizer made fit for threads. Raises `VlfilterError` when it has no bos or eos."""
+def wrap_tokenizer(hf: Any, origin: str, *, needs_bos: bool = True) -> TextTokenizer:
+    """A fast transformers tokenizer made fit for threads. Raises `VlfilterError` when it has no bos or eos.
+
+    Qwen's language models have no bos; a classifier's sequences start with one.
+    """
     for name, token in (("bos_token", hf.bos_token_id), ("eos_token", hf.eos_token_id)):
-        if token is None:
+        if token is None and (needs_bos or name == "eos_token"):
             raise VlfilterError(
                 f"the tokenizer in {origin} has no {name}: a base model's tokenizer does not fit; "
                 "copy the tokenizer's files that came with the trained checkpoint."
@@ -60,7 +70,7 @@ def wrap_tokenizer(hf: Any, origin: str) -> TextTokenizer:
         tokenizer.no_truncation()
         tokenizer.no_padding()
     plain.encode_special_tokens = True
-    return TextTokenizer(hf, plain, control, int(hf.bos_token_id), int(hf.eos_token_id))
+    return TextTokenizer(hf, plain, control, hf.bos_token_id, int(hf.eos_token_id))
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int = 1000, max_length: int = 77) -> TextTokenizer:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel
 
-from vlfilter.models.bodies import attention
+from vlfilter.models.bodies import Head, attention
 from vlfilter.models.projectors import ProjectorConfig, build_projector, image_tokens, projector_dtype
 from vlfilter.models.vision import VisionConfig, VisionTower
 
@@ -22,6 +22,7 @@ IMAGE_CHUNK = 64  # images through the tower at a time, which bounds its activat
 class VlmConfig:
     """What the model is made of. `body` and `vision` are transformers configurations.
 
+    `head` is a classifier's score head (`num_labels` outputs), or the language model's own over its vocabulary.
     `max_length` is the published `tokenizer_model_max_length`, `published` the checkpoint's config.json as it was read
     (fields that we do not use are written back unchanged).
     """
@@ -32,6 +33,7 @@ class VlmConfig:
     select_layer: int = -1
     select_feature: str = "patch"
     num_labels: int = 1
+    head: Head = "score"
     max_length: int | None = None
     published: Mapping[str, Any] = field(default_factory=dict)
 
@@ -45,7 +47,8 @@ class Hidden:
 
 
 class VisionLanguageModel(nn.Module):
-    """A classifier or regressor over text with images, read out at the last token (UniFilter, arXiv 2510.15162).
+    """A language model over text with images (MLM-Filter, arXiv 2403.02677), or with the score head of a classifier or
+    regressor read out at the last token (UniFilter, arXiv 2510.15162).
 
     Samples carry their own images, so no sample ever sees a neighbour's. The tower is frozen and always in eval mode.
     """
@@ -58,9 +61,18 @@ class VisionLanguageModel(nn.Module):
         self.projector = build_projector(config.projector, self.vision.width, hidden)
         chosen = attn_implementation or attention(config.body.model_type, "cpu")
         self.body = AutoModel.from_config(config.body, attn_implementation=chosen, dtype=torch.float32)
-        self.score = nn.Linear(hidden, config.num_labels, bias=False)
-        nn.init.normal_(self.score.weight, std=0.02)
+        if config.head == "score":
+            self.score = nn.Linear(hidden, config.num_labels, bias=False)
+            nn.init.normal_(self.score.weight, std=0.02)
+        elif not self.tied:
+            self.lm_head = nn.Linear(hidden, int(config.body.vocab_size), bias=False)
+            nn.init.normal_(self.lm_head.weight, std=0.02)
         self.vision.eval()
+
+    @property
+    def tied(self) -> bool:
+        """Whether the vocabulary's head is the table of embeddings, which then is stored once."""
+        return bool(getattr(self.config.body, "tie_word_embeddings", False))
 
     @property
     def image_tokens(self) -> int:
@@ -144,13 +156,25 @@ class VisionLanguageModel(nn.Module):
         out = self.body(inputs_embeds=padded, attention_mask=mask, use_cache=False)
         return Hidden(out.last_hidden_state, lengths)
 
+    def vocabulary_logits(self, states: Tensor) -> Tensor:
+        """Logits (…, vocabulary) of the next token, from hidden states (…, hidden)."""
+        weight = self.body.get_input_embeddings().weight if self.tied else self.lm_head.weight
+        logits = nn.functional.linear(states.to(weight.dtype), weight)
+        cap = getattr(self.config.body, "final_logit_softcapping", None)  # Gemma 2
+        return logits if cap is None else torch.tanh(logits / cap) * cap
+
     def forward(
         self, input_ids: Sequence[Tensor], images: Sequence[Tensor | None], max_length: int | None = None
     ) -> Tensor:
-        """Logits (B, num_labels), in the head's dtype, read at each sample's last position; arguments as `encode`'s."""
+        """Logits in the head's dtype, read at each sample's last position; arguments as `encode`'s.
+
+        (B, num_labels) of a score head, (B, vocabulary) of a language model: those of its next token.
+        """
         hidden = self.encode(input_ids, images, max_length)
         rows = torch.arange(len(hidden.lengths), device=hidden.lengths.device)
         last = hidden.states[rows, hidden.lengths - 1]
+        if self.config.head == "lm":
+            return self.vocabulary_logits(last)
         logits: Tensor = self.score(last.to(self.score.weight.dtype))
         return logits
 

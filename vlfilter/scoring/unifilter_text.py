@@ -90,7 +90,7 @@ def caption_sequence(pair: ImageText, tokenizer: TextTokenizer, limits: TextLimi
     """bos, image, text, eos; text beyond the limit is cut, and special-token strings in it stay text."""
     text = encode_start(tokenizer.ids, caption_text(pair.caption), limits.caption_tokens)
     truncated = len(text) > limits.caption_tokens
-    ids = [tokenizer.bos, IMAGE, *text[: limits.caption_tokens], tokenizer.eos]
+    ids = [tokenizer.start, IMAGE, *text[: limits.caption_tokens], tokenizer.eos]
     return TokenSequence(ids, [pair.image], truncated=truncated)
 
 
@@ -111,7 +111,7 @@ def document_sequence(
                 continue
             images.append(slot)
         kept.append(slot)
-    ids, placed = [tokenizer.bos], 0
+    ids, placed = [tokenizer.start], 0
     room = limits.document_tokens - 2
     truncated = False
     for chunk in chunks(kept):
@@ -165,5 +165,5 @@ def original_document_sequence(document: Interleaved, tokenizer: TextTokenizer) 
 
 
 def _with_ends(ids: list[int], tokenizer: TextTokenizer) -> list[int]:
-    begun = ids if ids[:1] == [tokenizer.bos] else [tokenizer.bos, *ids]
+    begun = ids if ids[:1] == [tokenizer.start] else [tokenizer.start, *ids]
     return begun if begun[-1] == tokenizer.eos else [*begun, tokenizer.eos]
