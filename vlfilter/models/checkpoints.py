@@ -83,7 +83,8 @@ def load_vlm(
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(VISION_PREFIX)}
         tensors |= tower_tensors(tower_folder)
     with empty_parameters():
-        vlm = VisionLanguageModel(config, attention(config.body.model_type, device))
+        # several questions in one sequence need a mask of their own, which FlashAttention has not
+        vlm = VisionLanguageModel(config, attention(config.body.model_type, device if head == "score" else "cpu"))
     fill(vlm, tensors, str(folder), device, lambda name: head_dtype if name.startswith("score.") else dtype)
     return LoadedVlm(vlm.eval(), tokenizer, settings, config)
 
