@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.helpers import document, jpeg, make_tar, pair, pairs, png, uid_of
-from vlfilter.data.decode import Limits, decode_sample, sample_uid
+from vlfilter.data.decode import Limits, decode_sample, read_pair, sample_uid
 from vlfilter.data.reader import read_shard
 from vlfilter.data.samples import ImageText, Interleaved, Member, RawSample, Sample, SampleError, Status
 from vlfilter.data.shards import Shard
@@ -235,3 +235,26 @@ def test_any_members_give_content_or_a_reason(record: bytes, others: dict[str, b
     assert sample.problem is None or sample.problem.status is not Status.FAILED
     if isinstance(sample.content, ImageText):
         sample.content.caption.encode()
+
+
+def test_a_pair_is_read_without_decoding_its_image() -> None:
+    members = pair("k", caption="a cat", image=b"no image at all")
+    found = read_pair(raw(members))
+    assert (found.uid, found.image.data, found.image.extension, found.caption) == (
+        uid_of("k"), b"no image at all", "jpg", "a cat",
+    )  # fmt: skip
+    assert problem(members)[0] is Status.CORRUPT_IMAGE
+
+
+@pytest.mark.parametrize(
+    ("members", "status"),
+    [
+        ({"txt": b"a caption"}, Status.MISSING_IMAGE),
+        ({"jpg": jpeg(0)}, Status.MISSING_TEXT),
+        (document(["a text", None], [None, png(0)]), Status.UNSUPPORTED),
+    ],
+)
+def test_what_is_no_pair_says_why(members: dict[str, bytes], status: Status) -> None:
+    with pytest.raises(SampleError) as error:
+        read_pair(raw(members))
+    assert error.value.status is status

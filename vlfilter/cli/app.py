@@ -85,12 +85,15 @@ def select(
     where: Where = None,
     top: Top = None,
     by: By = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="A published rule by name, e.g. itm66_odf20, su85.", metavar="NAME")
+    ] = None,
     allow_incomplete: Annotated[bool, typer.Option("--allow-incomplete", help="Though some shards failed.")] = False,
 ) -> None:
-    """Choose samples by an expression over score columns, or by an exact top fraction."""
+    """Choose samples by an expression over score columns, an exact top fraction, or a published recipe."""
     from vlfilter.cli.choosing import run_select
 
-    run_select(scores, output, where, top, by, allow_incomplete)
+    run_select(scores, output, where, top, by, recipe, allow_incomplete)
 
 
 @app.command()

@@ -6,14 +6,27 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
+from vlfilter.errors import VlfilterError
+
 console = Console()
 
 
 def run_select(
-    scores: str, output: str, where: str | None, top: str | None, by: str | None, allow_incomplete: bool
+    scores: str,
+    output: str,
+    where: str | None,
+    top: str | None,
+    by: str | None,
+    recipe: str | None,
+    allow_incomplete: bool,
 ) -> None:
+    from vlfilter.selection.recipes import recipe as find_recipe
     from vlfilter.selection.select import select
 
+    if recipe is not None:
+        if any(given is not None for given in (where, top, by)):
+            raise VlfilterError("--recipe says what to keep: give it without --where, --top and --by.")
+        where = find_recipe(recipe).where
     for line in select(scores, output, where=where, top=top, by=by, allow_incomplete=allow_incomplete).lines():
         typer.echo(line)
     typer.echo(f"wrote {output}")

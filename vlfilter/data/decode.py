@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from vlfilter.data.images import MAX_PIXELS, decode_image
-from vlfilter.data.samples import ImageText, Interleaved, RawSample, Sample, SampleError, Status
+from vlfilter.data.samples import ImageText, Interleaved, Member, RawSample, Sample, SampleError, Status
 
 # webdataset's "jpg;png;jpeg;webp" of the published scripts, in their order, then what else can be decoded
 IMAGE_EXTENSIONS = ("jpg", "png", "jpeg", "webp", "gif", "bmp")
@@ -45,6 +45,29 @@ def decode_sample(raw: RawSample, limits: Limits = Limits()) -> Sample:
         return Sample(raw.key, uid, None, problem)
     except Exception as error:  # one odd sample must not end a shard
         return Sample(raw.key, uid, None, SampleError(Status.FAILED, f"decoding: {type(error).__name__}: {error}"))
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """An image-text sample as stored: `image` is the member that holds the image's file, not decoded."""
+
+    uid: str
+    image: Member
+    caption: str
+
+
+def read_pair(raw: RawSample, limits: Limits = Limits()) -> Pair:
+    """A sample's image file and caption, chosen as `decode_sample` does. Raises `SampleError` for all that is no pair.
+
+    Whether the image can be decoded is not looked at.
+    """
+    if raw.problem is not None:
+        raise raw.problem
+    record = _Json(raw)
+    if record.has("image_info"):
+        raise _unsupported("an interleaved document, not one image with its caption")
+    image, caption = _pair(raw, record, limits)
+    return Pair(_uid(raw, record), image, caption)
 
 
 def sample_uid(raw: RawSample) -> str:
@@ -99,22 +122,28 @@ def _uid(raw: RawSample, record: _Json) -> str:
 
 
 def _content(raw: RawSample, record: _Json, limits: Limits) -> ImageText | Interleaved:
-    members = {m.extension: m.data for m in raw.members}
-    image = next((members[e] for e in IMAGE_EXTENSIONS if e in members), None)
     if record.has("image_info"):
         return _document(record, limits)
+    image, caption = _pair(raw, record, limits)
+    return ImageText(decode_image(image.data, limits.max_pixels), caption)
+
+
+def _pair(raw: RawSample, record: _Json, limits: Limits) -> tuple[Member, str]:
+    """The image, not decoded, and the caption of a sample that is no document."""
+    members = {m.extension: m for m in raw.members}
+    image = next((members[e] for e in IMAGE_EXTENSIONS if e in members), None)
     if image is None:
         if record.has("texts"):
             raise _unsupported("the document has `texts` but no `image_info`")
         if "txt" not in members:
             record.check()
         raise SampleError(Status.MISSING_IMAGE, f"no image among its members ({', '.join(members) or 'none'})")
-    caption = _caption(members.get("txt"), record)
+    caption = _caption(members["txt"].data if "txt" in members else None, record)
     if len(caption) > limits.max_caption_chars:
         raise SampleError(
             Status.TOO_LARGE, f"the caption has {len(caption)} characters, the limit is {limits.max_caption_chars}"
         )
-    return ImageText(decode_image(image, limits.max_pixels), caption)
+    return image, caption
 
 
 def _caption(txt: bytes | None, record: _Json) -> str:

@@ -1,0 +1,80 @@
+"""Selection rules that papers name, as expressions over our columns: `vlfilter select --recipe NAME`.
+
+Sources: MLM-Filter (arXiv 2403.02677) and the selection script of its authors (Open-Qwen2VL's fork of DataComp's
+`baselines.py`); Open-Qwen2VL (arXiv 2504.00595); DataComp (arXiv 2304.14108).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vlfilter.errors import VlfilterError
+
+PERCENTAGES = (10, 20, 30, 40, 50)
+METRICS = {
+    "itm": "image_text_matching",
+    "odf": "object_detail_fulfillment",
+    "ctq": "caption_text_quality",
+    "su": "semantic_understanding",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """`where` is the expression, `source` says where it was published and what is peculiar to it."""
+
+    name: str
+    where: str
+    source: str
+
+
+def _score(metric: str) -> str:
+    return f"mlm_filter.{METRICS[metric]}_score"
+
+
+def _published() -> list[Recipe]:
+    return [
+        Recipe(
+            "itm66_odf20",
+            f"{_score('itm')} >= 66 and {_score('odf')} >= 20",
+            "MLM-Filter's best of DataComp medium (CLIP itm_th_66_AND_odf_th_20), on the decoded integers",
+        ),
+        Recipe(
+            "su85",
+            f"{_score('su')} >= 85",
+            "Open-Qwen2VL's pre-training data, scored by the Qwen2.5-1.5B filter, on the decoded integers",
+        ),
+    ]
+
+
+def _fractions() -> list[Recipe]:
+    """Top fractions. DataComp's rule for floats keeps int(N·f) + 1 rows and all ties; for MLM-Filter's integers its
+    authors keep int(N·f), ties by lot, which here is exact and the same on every run."""
+    recipes = [
+        Recipe(
+            f"datacomp_clip_top{percent}",
+            f"clip_score.clip_score >= top({percent}%, datacomp)",
+            f"DataComp's CLIP score baseline at {percent}%, with its rule: n = int(N·f), all rows from place n up",
+        )
+        for percent in PERCENTAGES
+    ]
+    for metric in METRICS:
+        recipes += [
+            Recipe(
+                f"datacomp_{metric}_top{percent}",
+                f"{_score(metric)} >= top({percent}%)",
+                f"the fraction rule of MLM-Filter's authors at {percent}%: n = int(N·f) rows",
+            )
+            for percent in PERCENTAGES
+        ]
+    return recipes
+
+
+RECIPES = {recipe.name: recipe for recipe in (*_published(), *_fractions())}
+
+
+def recipe(name: str) -> Recipe:
+    """A recipe by name. Raises `VlfilterError` for an unknown one."""
+    if name not in RECIPES:
+        raise VlfilterError(f"no recipe is called {name!r}. There are: {', '.join(RECIPES)}.")
+    return RECIPES[name]
