@@ -36,6 +36,12 @@ class TextTokenizer:
             raise VlfilterError("the tokenizer has no bos_token, and this model's sequences start with one.")
         return self.bos
 
+    @property
+    def automatic_bos(self) -> int | None:
+        """The bos id if the tokenizer itself begins a text with it, as Llama's does and Qwen's does not."""
+        ids = self.control.encode("a", add_special_tokens=True).ids
+        return self.bos if self.bos is not None and ids[:1] == [self.bos] else None
+
     def ids(self, text: str) -> list[int]:
         """Token ids of untrusted text, without bos or eos: no string in it becomes a control token."""
         ids: list[int] = self.plain.encode(text, add_special_tokens=False).ids

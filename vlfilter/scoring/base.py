@@ -66,6 +66,7 @@ class Scorer(Protocol):
     def score(self, batch: Sequence[Prepared]) -> dict[str, Sequence[Any]]:
         """One Python value (float, int, bool, str or None) a sample for each of `columns`, in the order of the batch.
 
+        A `SampleError` in place of a value gives the row its status and reason and leaves its other values.
         Each score is a pure function of its own sample: batch neighbours never change it.
         """
         ...

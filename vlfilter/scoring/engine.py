@@ -128,7 +128,7 @@ class TableBuilder:
             if isinstance(row, SampleError):
                 values: dict[str, Any] = {"status": str(row.status), "reason": row.reason}
             else:
-                values = {**row, "status": str(Status.OK)}
+                values = _values(row)
             self._rows.append({"key": key, "uid": uid, **values})
             if len(self._rows) == self.STRETCH:
                 self._pack()
@@ -144,3 +144,12 @@ class TableBuilder:
     def _pack(self) -> None:
         self._batches.append(pa.RecordBatch.from_pylist(self._rows, schema=self.schema))
         self._rows = []
+
+
+def _values(row: Row) -> dict[str, Any]:
+    """A scored row; where a column holds an error instead of a value, the row says so and keeps its other values."""
+    errors = [value for value in row.values() if isinstance(value, SampleError)]
+    if not errors:
+        return {**row, "status": str(Status.OK)}
+    kept = {name: None if isinstance(value, SampleError) else value for name, value in row.items()}
+    return {**kept, "status": str(errors[0].status), "reason": "; ".join(error.reason for error in errors)}

@@ -1,0 +1,267 @@
+"""MLM-Filter (arXiv 2403.02677): a multimodal language model grades image-text pairs from 0 to 100 on four metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from vlfilter.data.samples import ImageText, Interleaved, SampleError, Status
+from vlfilter.errors import VlfilterError
+from vlfilter.models.bodies import body_kind
+from vlfilter.models.conversation import TEMPLATES, Template, original_template, trained_template
+from vlfilter.models.digests import model_digest
+from vlfilter.models.folders import hub_file, local_folder, model_folder, read_json
+from vlfilter.models.locate import VisionSource, VisionWeights, check_vlm_folder, vision_source
+from vlfilter.models.preprocess import to_pixels
+from vlfilter.scoring.answers import read_original, read_score
+from vlfilter.scoring.base import Prepared, ScorerSettings
+from vlfilter.scoring.mlm_filter_prompts import METRICS, read_metrics
+from vlfilter.scoring.mlm_filter_text import Asker, Questions, caption_room
+from vlfilter.scoring.numbers import NumberTree, entropy, expectation, space_token
+from vlfilter.scoring.options import COMPAT, DTYPES, choose, read_options
+
+if TYPE_CHECKING:
+    from vlfilter.models.checkpoints import LoadedVlm
+
+CODE_VERSION = 1  # raised by whoever changes a score
+ANSWER_TOKENS = 3  # "100" of a tokenizer that writes digit by digit
+DEFAULT_CONTEXT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class MlmFilterOptions:
+    """`metric` is `all`, one name, or several joined by commas.
+
+    `answer` is `expected` (the expectation over 0 to 100 from the model's own probabilities) or `greedy` (the number
+    it would write). `template` and `prompt` (version `1` or `2` of the question) follow the checkpoint when `auto`;
+    template `original-auto` follows its name, as the published scripts do. `image_mode` is `processor` (the tower's
+    own, as the published scoring) or `pad` (as the training). `space` is `published` (a blank before the answer) or
+    `trained` (none). `model_base` names the language model of a projector-only checkpoint, `quantize` is `8bit` or
+    `4bit` (needs bitsandbytes).
+    """
+
+    metric: str = "all"
+    answer: str = "expected"
+    template: str = "auto"
+    prompt: str = "auto"
+    image_mode: str = "processor"
+    space: str = "published"
+    caption_max_tokens: int = 1024
+    model_base: str = ""
+    quantize: str = "none"
+    vision: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class _Payload:
+    questions: Questions
+    pixels: np.ndarray  # (H, W, 3) uint8
+
+
+def score_columns(metrics: Sequence[str]) -> pa.Schema:
+    """For each metric its score (0 to 100), the whole number answered or likeliest, and the entropy in nats."""
+    fields = []
+    for metric in metrics:
+        fields += [
+            pa.field(f"{metric}_score", pa.float32()),
+            pa.field(f"{metric}_answer", pa.int16()),
+            pa.field(f"{metric}_entropy", pa.float32()),
+        ]
+    return pa.schema([*fields, pa.field("truncated", pa.bool_())])
+
+
+class MlmFilter:
+    """Scores `ImageText` content. All metrics share one pass over the image and the caption.
+
+    `compat="original"` reads as the published scripts do at batch size 1: at most two tokens ("100" becomes 10), the
+    prompt cut at its end, control tokens in captions. An answer that is no number gives the row a reason, always.
+    """
+
+    name = "mlm_filter"
+    columns = score_columns(METRICS)
+
+    def __init__(self, settings: ScorerSettings):
+        self.settings = settings
+        options = read_options(MlmFilterOptions, settings.options, self.name)
+        choose(self.name, "option answer", options.answer, ("expected", "greedy"))
+        choose(self.name, "option template", options.template, ("auto", "original-auto", *TEMPLATES))
+        choose(self.name, "option prompt", options.prompt, ("auto", "1", "2"))
+        choose(self.name, "option image_mode", options.image_mode, ("processor", "pad"))
+        choose(self.name, "option space", options.space, ("published", "trained"))
+        choose(self.name, "option quantize", options.quantize, ("none", "8bit", "4bit"))
+        choose(self.name, "option vision", options.vision, ("auto", "embedded", "hub"))
+        choose(self.name, "compat", settings.compat, COMPAT)
+        choose(self.name, "dtype", settings.dtype, DTYPES)
+        self.options = options
+        self.metrics = read_metrics(options.metric)
+        self.columns = score_columns(self.metrics)
+        self.original = settings.compat == "original"
+        self._base = local_folder(options.model_base) if options.model_base else None
+        folder = local_folder(settings.model)
+        if folder is not None:
+            vision_source(folder, check_vlm_folder(folder, "lm", self._base), self._vision)
+        self._loaded: LoadedVlm | None = None
+
+    @property
+    def _vision(self) -> VisionWeights:
+        # the published scripts never read the embedded copy
+        chosen: Any = "hub" if self.original and self.options.vision == "auto" else self.options.vision
+        weights: VisionWeights = chosen
+        return weights
+
+    def fingerprint(self) -> dict[str, Any]:
+        """`dtype` is as asked: `auto` is not resolved, so that a laptop and a GPU worker give the same answer."""
+        folder = local_folder(self.settings.model)
+        if folder is not None:
+            vision = vision_source(folder, check_vlm_folder(folder, "lm", self._base), self._vision).digest()
+        elif self._vision == "hub":
+            tower = read_json(hub_file(self.settings.model, "config.json")).get("mm_vision_tower")
+            vision = VisionSource(hub_name=str(tower)).digest()
+        else:
+            vision = self._vision
+        return {
+            "scorer": self.name,
+            "code": CODE_VERSION,
+            "model": model_digest(self.settings.model),
+            "base": model_digest(self.options.model_base) if self.options.model_base else "",
+            "vision": vision,
+            "dtype": self.settings.dtype,
+            "compat": self.settings.compat,
+            "options": asdict(self.options),
+        }
+
+    def load(self) -> None:
+        from vlfilter.models.startup import import_transformers
+
+        import_transformers()
+        from vlfilter.models.checkpoints import load_vlm
+        from vlfilter.models.device import resolve_device, resolve_dtype
+
+        device = resolve_device(self.settings.device)
+        loaded = load_vlm(
+            str(model_folder(self.settings.model)),
+            head="lm",
+            base=self.options.model_base or None,
+            device=device,
+            dtype=resolve_dtype(self.settings.dtype, device),
+            vision=self._vision,
+        )
+        if self.options.image_mode == "pad":
+            loaded = replace(loaded, images=replace(loaded.images, resize="pad"))
+        self._tree = NumberTree.of(loaded.tokenizer)
+        self._asker = self._make_asker(loaded)
+        self._loaded = loaded
+
+    def _make_asker(self, loaded: LoadedVlm) -> Asker:
+        body = loaded.config.body
+        template, version = self._words(body_kind(loaded.config.published, self.settings.model), int(body.vocab_size))
+        asker = Asker(
+            tokenizer=loaded.tokenizer,
+            template=template,
+            version=version,
+            metrics=self.metrics,
+            bos=loaded.tokenizer.automatic_bos,
+            space=space_token(loaded.tokenizer) if self.options.space == "published" else None,
+            caption_tokens=self.options.caption_max_tokens,
+            image_tokens=loaded.model.image_tokens,
+            context=loaded.config.max_length or int(getattr(body, "max_position_embeddings", DEFAULT_CONTEXT)),
+            original=self.original,
+        )
+        if self.original:
+            return asker
+        return replace(asker, caption_tokens=min(asker.caption_tokens, caption_room(asker, self.settings.model)))
+
+    def _words(self, body: str, vocabulary: int) -> tuple[Template, int]:
+        trained = trained_template(body, vocabulary)
+        version = int(self.options.prompt) if self.options.prompt != "auto" else 1 if trained.name == "vicuna_v1" else 2
+        if self.options.template == "auto":
+            return trained, version
+        if self.options.template == "original-auto":
+            return original_template(self.settings.model, version), version
+        return TEMPLATES[self.options.template], version
+
+    @property
+    def loaded(self) -> LoadedVlm:
+        if self._loaded is None:
+            raise VlfilterError("the mlm_filter scorer is not loaded: call load() first.")
+        return self._loaded
+
+    def prepare(self, content: ImageText | Interleaved) -> Prepared:
+        if not isinstance(content, ImageText):
+            raise SampleError(Status.UNSUPPORTED, "mlm_filter needs one image with one caption, not a document")
+        loaded = self.loaded
+        questions = self._asker.ask(content.caption)
+        lanes = sum(len(lane) for lane in questions.lanes) + len(questions.lanes) * len(self._tree.nodes)
+        tokens = len(questions.prefix) + loaded.model.image_tokens - 1 + lanes
+        return Prepared(tokens, _Payload(questions, to_pixels(content.image, loaded.images)))
+
+    def score(self, batch: Sequence[Prepared]) -> dict[str, Sequence[Any]]:
+        import torch
+
+        from vlfilter.models.lanes import Row
+        from vlfilter.models.preprocess import normalised_chunks
+
+        loaded = self.loaded
+        device = str(next(loaded.model.projector.parameters()).device)
+        payloads: list[_Payload] = [prepared.payload for prepared in batch]
+        rows = [Row(payload.questions.prefix, payload.questions.lanes) for payload in payloads]
+        with torch.inference_mode():
+            chunks = normalised_chunks([payload.pixels for payload in payloads], loaded.images, device)
+            images = torch.cat([loaded.model.encode_images(chunk) for chunk in chunks]).split(1)
+            columns = self._expected(rows, images) if self.options.answer == "expected" else self._greedy(rows, images)
+        return columns | {"truncated": [payload.questions.truncated for payload in payloads]}
+
+    def _expected(self, rows: Sequence[Any], images: Sequence[Any]) -> dict[str, Sequence[Any]]:
+        from vlfilter.models.lanes import tree_log_probabilities
+
+        logs = tree_log_probabilities(self.loaded.model, rows, images, self._tree.nodes, self._tree.alphabet)
+        return expected_columns(self.metrics, self._tree.distribution(logs.cpu().numpy()))
+
+    def _greedy(self, rows: Sequence[Any], images: Sequence[Any]) -> dict[str, Sequence[Any]]:
+        from vlfilter.models.lanes import greedy
+
+        tokenizer = self.loaded.tokenizer
+        chosen = greedy(self.loaded.model, rows, images, self._answer_tokens, stop=tokenizer.eos).cpu()
+        texts = [[tokenizer.hf.decode(lane, skip_special_tokens=True) for lane in row] for row in chosen]
+        return greedy_columns(self.metrics, texts, self.original)
+
+    @property
+    def _answer_tokens(self) -> int:
+        if not self.original:
+            return ANSWER_TOKENS
+        return 1 if "llama-3" in self.settings.model.lower() else 2
+
+
+def expected_columns(metrics: Sequence[str], probabilities: np.ndarray) -> dict[str, Sequence[Any]]:
+    """Distributions (B, metrics, 101) as columns."""
+    scores, spread = expectation(probabilities), entropy(probabilities)
+    likeliest = probabilities.argmax(-1)
+    columns: dict[str, Sequence[Any]] = {}
+    for i, metric in enumerate(metrics):
+        columns[f"{metric}_score"] = scores[:, i].tolist()
+        columns[f"{metric}_answer"] = likeliest[:, i].tolist()
+        columns[f"{metric}_entropy"] = spread[:, i].tolist()
+    return columns
+
+
+def greedy_columns(metrics: Sequence[str], texts: Sequence[Sequence[str]], original: bool) -> dict[str, Sequence[Any]]:
+    """Answered texts (B, metrics) as columns; what is no number from 0 to 100 is an error in its place."""
+    columns: dict[str, list[Any]] = {}
+    for i, metric in enumerate(metrics):
+        answers: list[Any] = []
+        for row in texts:
+            number = read_original(row[i]) if original else read_score(row[i])
+            if number is None or not 0 <= number <= 100:
+                reason = f"{metric}: the model answered {row[i]!r}, which is no number from 0 to 100"
+                answers.append(SampleError(Status.FAILED, reason))
+            else:
+                answers.append(number)
+        numbers = [answer if isinstance(answer, int) else None for answer in answers]
+        columns[f"{metric}_score"] = [float(answer) if isinstance(answer, int) else answer for answer in answers]
+        columns[f"{metric}_answer"] = numbers
+        columns[f"{metric}_entropy"] = [None] * len(texts)
+    return dict(columns)
