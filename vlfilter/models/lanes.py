@@ -1,7 +1,8 @@
 """Several questions about one image and caption in one forward pass.
 
 A row is a common prefix followed by lanes (the questions). A lane sees the prefix and itself, never another lane, and
-its positions go on from the prefix: each lane's states are those of the prefix and this lane run alone.
+its positions go on from the prefix: each lane's states are those of the prefix and this lane run alone. A body with a
+sliding window gives the same as long as prefix, lane and answer fit into its window.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ def greedy(
 
     After the token `stop` a lane goes on with `stop`; all lanes stopped ends the work early.
     """
-    cache = DynamicCache(config=model.config.body)
+    cache = DynamicCache()  # without a configuration: it drops nothing that the mask speaks of
     states, plan, mask = _run(model, rows, rows, images, ((),), cache)
     last = plan.read[..., 0]
     chosen = _likeliest(model, states.gather(1, last[..., None].expand(-1, -1, states.shape[-1])))

@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 
 _END = r"(?![0-9_]|\.[0-9])"
-_NUMBER = re.compile(rf"[\s,;+]*([0-9]{{1,3}}){_END}")
-_LABELLED = re.compile(rf"(?:[a-z][a-z -]{{0,60}}\s)?score\s*[:=]\s*([0-9]{{1,3}}){_END}", re.IGNORECASE)
+_NUMBER = re.compile(rf"[\s,;+*]*([0-9]{{1,3}}){_END}")
+_LABELLED = re.compile(rf"[\s*]*(?:[a-z][a-z -]{{0,60}}\s)?score[\s*]*[:=][\s*]*([0-9]{{1,3}}){_END}", re.IGNORECASE)
 
 
 def read_score(text: str) -> int | None:
     """The number from 0 to 100 that the first line of text starts with, or None.
 
-    Agrees with the published reader wherever that gives 0 to 100, but for "8_5". `Score: 85` counts too.
+    Agrees with the published reader wherever that gives 0 to 100, but for "8_5". `Score: 85` and `**85**` count too.
     """
-    first = text.strip().split("\n", 1)[0].replace("*", "")
+    published = read_original(text)
+    if published is not None and 0 <= published <= 100 and "_" not in text.split("\n", 1)[0]:
+        return published
+    first = text.strip().split("\n", 1)[0]
     match = _NUMBER.match(first) or _LABELLED.match(first)
     value = int(match[1]) if match else None
     return value if value is not None and value <= 100 else None

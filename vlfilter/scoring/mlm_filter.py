@@ -12,7 +12,7 @@ import pyarrow as pa
 from vlfilter.data.samples import ImageText, Interleaved, SampleError, Status
 from vlfilter.errors import VlfilterError
 from vlfilter.models.bodies import body_kind
-from vlfilter.models.conversation import TEMPLATES, Template, original_template, trained_template
+from vlfilter.models.conversation import TEMPLATES, Template, model_name, original_template, trained_template
 from vlfilter.models.digests import model_digest
 from vlfilter.models.folders import hub_file, local_folder, model_folder, read_json
 from vlfilter.models.locate import VisionSource, VisionWeights, check_vlm_folder, vision_source
@@ -40,8 +40,8 @@ class MlmFilterOptions:
     it would write). `template` and `prompt` (version `1` or `2` of the question) follow the checkpoint when `auto`;
     template `original-auto` follows its name, as the published scripts do. `image_mode` is `processor` (the tower's
     own, as the published scoring) or `pad` (as the training). `space` is `published` (a blank before the answer) or
-    `trained` (none). `model_base` names the language model of a projector-only checkpoint, `quantize` is `8bit` or
-    `4bit` (needs bitsandbytes).
+    `trained` (none where the training had none: Qwen's). `model_base` names the language model of a projector-only
+    checkpoint, `quantize` is `8bit` or `4bit` (needs bitsandbytes).
     """
 
     metric: str = "all"
@@ -159,16 +159,19 @@ class MlmFilter:
     def _make_asker(self, loaded: LoadedVlm) -> Asker:
         body = loaded.config.body
         template, version = self._words(body_kind(loaded.config.published, self.settings.model), int(body.vocab_size))
+        spaced = self.options.space == "published" or template.answer_gap == " "
+        context = loaded.config.max_length or int(getattr(body, "max_position_embeddings", DEFAULT_CONTEXT))
         asker = Asker(
             tokenizer=loaded.tokenizer,
             template=template,
             version=version,
             metrics=self.metrics,
             bos=loaded.tokenizer.automatic_bos,
-            space=space_token(loaded.tokenizer) if self.options.space == "published" else None,
+            space=space_token(loaded.tokenizer) if spaced else None,
             caption_tokens=self.options.caption_max_tokens,
             image_tokens=loaded.model.image_tokens,
-            context=loaded.config.max_length or int(getattr(body, "max_position_embeddings", DEFAULT_CONTEXT)),
+            # within a sliding window (Phi 3, Gemma 2) it is as if there were none, and the lanes' mask knows none
+            context=min(context, getattr(body, "sliding_window", None) or context),
             original=self.original,
         )
         if self.original:
@@ -233,7 +236,8 @@ class MlmFilter:
     def _answer_tokens(self) -> int:
         if not self.original:
             return ANSWER_TOKENS
-        return 1 if "llama-3" in self.settings.model.lower() else 2
+        v2 = self._asker.version == 2
+        return 1 if v2 and "llama-3" in model_name(self.settings.model).lower() else 2
 
 
 def expected_columns(metrics: Sequence[str], probabilities: np.ndarray) -> dict[str, Sequence[Any]]:

@@ -17,7 +17,8 @@ LEAST_CAPTION = 16  # tokens that must be left for a caption
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """Token ids: `prefix` (with `IMAGE`) and one lane a metric; `truncated` tells that the caption was cut."""
+    """Token ids: `prefix` (with `IMAGE`) and one lane a metric; `truncated` tells that the caption was cut, or by the
+    original a question."""
 
     prefix: list[int]
     lanes: list[list[int]]
@@ -47,11 +48,10 @@ class Asker:
         """
         caption = caption.replace(IMAGE_PLACEHOLDER, "image")
         shown = caption if self.original else cut_text(self.tokenizer, caption, self.caption_tokens)
-        whole = [self._ids(metric, shown) for metric in self.metrics]
-        if self.original:
-            whole = [self._cut(ids) for ids in whole]
+        full = [self._ids(metric, shown) for metric in self.metrics]
+        whole = [self._cut(ids) for ids in full] if self.original else full
         shared = _shared(whole)
-        return Questions(whole[0][:shared], [ids[shared:] for ids in whole], shown != caption)
+        return Questions(whole[0][:shared], [ids[shared:] for ids in whole], shown != caption or whole != full)
 
     def prompt(self, metric: str, caption: str) -> str:
         """The text of one question, with `<image>` where the image stands."""
