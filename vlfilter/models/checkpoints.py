@@ -51,6 +51,39 @@ class LoadedVlm:
     config: VlmConfig
 
 
+@dataclass(frozen=True)
+class OpenedVlm:
+    """A checkpoint before its weights are read: `tensors` by our names, each read when asked for."""
+
+    folder: Path
+    config: VlmConfig
+    tokenizer: TextTokenizer
+    images: ImageSettings
+    tensors: dict[str, StoredTensor]
+
+
+def open_vlm(model: str, *, head: Head = "score", base: str | None = None, vision: VisionWeights = "auto") -> OpenedVlm:
+    """Look into a checkpoint: in the published layout, or (a language model) in transformers' own.
+
+    Arguments and errors as `load_vlm`'s. Reads configurations, tokenizer and the headers of the weights.
+    """
+    folder = model_folder(model)
+    base_folder = model_folder(base) if base else None
+    config_json = check_vlm_folder(folder, head, base_folder)
+    source = vision_source(folder, config_json, vision)
+    tower_config, settings, tower_folder = _tower(folder, config_json, source)
+    config = parse_config(config_json, tower_config, str(folder))
+    tokenizer = load_tokenizer(base_folder or folder, needs_bos=head == "score")
+    files = [*weight_files(base_folder), projector_file(folder)] if base_folder else weight_files(folder)
+    tensors = _named_ours(open_weights(files))
+    if head == "lm" and config.body.tie_word_embeddings:
+        tensors.pop("lm_head.weight", None)  # a copy of the embeddings
+    if tower_folder is not None:
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(VISION_PREFIX)}
+        tensors |= tower_tensors(tower_folder)
+    return OpenedVlm(folder, config, tokenizer, settings, tensors)
+
+
 def load_vlm(
     model: str,
     *,
@@ -68,25 +101,17 @@ def load_vlm(
     `vision` see `vision_source`. Memory: the model itself and one tensor. Raises `VlfilterError`, before weights are
     read, for a folder that lacks something or whose tensors do not fit its config.json.
     """
-    folder = model_folder(model)
-    base_folder = model_folder(base) if base else None
-    config_json = check_vlm_folder(folder, head, base_folder)
-    source = vision_source(folder, config_json, vision)
-    tower_config, settings, tower_folder = _tower(folder, config_json, source)
-    config = parse_config(config_json, tower_config, str(folder))
-    tokenizer = load_tokenizer(base_folder or folder, needs_bos=head == "score")
-    files = [*weight_files(base_folder), projector_file(folder)] if base_folder else weight_files(folder)
-    tensors = _named_ours(open_weights(files))
-    if head == "lm" and config.body.tie_word_embeddings:
-        tensors.pop("lm_head.weight", None)  # a copy of the embeddings
-    if tower_folder is not None:
-        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(VISION_PREFIX)}
-        tensors |= tower_tensors(tower_folder)
+    opened = open_vlm(model, head=head, base=base, vision=vision)
+    config = opened.config
     with empty_parameters():
         # several questions in one sequence need a mask of their own, which FlashAttention has not
         vlm = VisionLanguageModel(config, attention(config.body.model_type, device if head == "score" else "cpu"))
-    fill(vlm, tensors, str(folder), device, lambda name: head_dtype if name.startswith("score.") else dtype)
-    return LoadedVlm(vlm.eval(), tokenizer, settings, config)
+
+    def dtype_of(name: str) -> torch.dtype:
+        return head_dtype if name.startswith("score.") else dtype
+
+    fill(vlm, opened.tensors, str(opened.folder), device, dtype_of)
+    return LoadedVlm(vlm.eval(), opened.tokenizer, opened.images, config)
 
 
 def _tower(

@@ -57,7 +57,8 @@ def model_digest(name: str, *, tokenizer: bool = True) -> str:
     folder = local_folder(name)
     if folder is None:
         return f"hub:{name}@{hub_commit(name)}"
-    configs = [folder / name for name in ("config.json", "preprocessor_config.json", "open_clip_config.json")]
+    names = ("config.json", "preprocessor_config.json", "processor_config.json", "open_clip_config.json")
+    configs = [folder / name for name in names]
     files = [path for path in configs if path.is_file()] + weight_files(folder)
     return files_digest(files + (tokenizer_files(folder) if tokenizer else []))
 

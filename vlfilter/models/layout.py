@@ -7,6 +7,7 @@ from typing import Any
 
 from vlfilter.errors import VlfilterError
 from vlfilter.models.bodies import PUBLISHED, architecture, body_config, body_kind, head_of
+from vlfilter.models.hf_config import HF_ARCHITECTURE
 from vlfilter.models.projectors import ProjectorConfig
 from vlfilter.models.vision import VisionConfig
 from vlfilter.models.vlm import VlmConfig
@@ -19,14 +20,28 @@ _PREFIXES = (
     ("score.", "score."),
     ("lm_head.", "lm_head."),
 )
+# the same for transformers' LlavaForConditionalGeneration, in the three ways its versions have written it
+_HF_PREFIXES = (
+    ("vision_tower.vision_model.", "vision.model."),
+    ("vision_tower.", "vision.model."),
+    ("multi_modal_projector.linear_1.", "projector.0."),
+    ("multi_modal_projector.linear_2.", "projector.2."),
+    ("language_model.lm_head.", "lm_head."),
+    ("language_model.model.", "body."),
+    ("language_model.", "body."),
+)
 VISION_PREFIX = "vision."
 
 
 def our_name(published: str) -> str:
-    """The name of a published tensor in `VisionLanguageModel`."""
-    for theirs, ours in _PREFIXES:
-        if published.startswith(theirs):
-            return ours + published.removeprefix(theirs)
+    """The name of a published tensor in `VisionLanguageModel`, in LLaVA's layout or transformers' own."""
+    if published.startswith(_PREFIXES[0][0]):
+        return _PREFIXES[0][1] + published.removeprefix(_PREFIXES[0][0])
+    inner = published.removeprefix("model.")
+    for name, prefixes in ((inner, _HF_PREFIXES), (published, _PREFIXES)):
+        for theirs, ours in prefixes:
+            if name.startswith(theirs):
+                return ours + name.removeprefix(theirs)
     return published  # unknown: reported as unexpected under its own name
 
 
@@ -36,6 +51,14 @@ def published_name(ours: str) -> str:
         if ours.startswith(prefix):
             return theirs + ours.removeprefix(prefix)
     raise ValueError(f"{ours} is no tensor of a VisionLanguageModel")
+
+
+def hf_name(ours: str) -> str:
+    """The name of a tensor in the llava-hf models' files, which every version of transformers and vLLM load."""
+    for theirs, prefix in _HF_PREFIXES:
+        if ours.startswith(prefix):
+            return theirs + ours.removeprefix(prefix)
+    raise ValueError(f"{ours} is no tensor of a {HF_ARCHITECTURE}")
 
 
 def parse_config(config: Mapping[str, Any], vision: VisionConfig, origin: str) -> VlmConfig:

@@ -13,6 +13,7 @@ from vlfilter.errors import VlfilterError
 from vlfilter.models.bodies import Head, body_kind, head_of
 from vlfilter.models.digests import model_digest
 from vlfilter.models.folders import is_hub_name, read_json, tokenizer_files, weight_files
+from vlfilter.models.hf_config import HF_TOWERS, as_published, is_hf_layout
 
 VisionWeights = Literal["auto", "embedded", "hub"]
 PROJECTOR_NAMES = ("mm_projector.bin", "mm_projector.safetensors")
@@ -53,13 +54,16 @@ class VisionSource:
 
 
 def check_vlm_folder(folder: Path, head: Head = "score", base: Path | None = None) -> dict[str, Any]:
-    """The config.json of a checkpoint with that head, after looking that all it needs is there.
+    """The config.json of a checkpoint with that head, after looking that all it needs is there; one in transformers'
+    own layout is told in the published fields.
 
     With a `base` language model, the folder need hold nothing but config.json and the projector.
 
     Raises `VlfilterError` saying what is missing or unsupported, and what to do.
     """
     config = read_json(folder / "config.json")
+    if is_hf_layout(config):
+        config = as_published(config, str(folder))
     body_kind(config, str(folder))
     if head_of(config) != head:
         name = (config.get("architectures") or ["classifier"])[0]
@@ -137,7 +141,7 @@ def embedded_vision_config(folder: Path, config: Mapping[str, Any]) -> dict[str,
 
 
 def _has_embedded_tower(folder: Path) -> bool:
-    return any(name.startswith(EMBEDDED_PREFIX) for name in _tensor_names(folder))
+    return any(name.startswith((EMBEDDED_PREFIX, *HF_TOWERS)) for name in _tensor_names(folder))
 
 
 def _tensor_names(folder: Path) -> set[str]:

@@ -52,9 +52,13 @@ def image_settings(folder: Path, tower: str, image_size: int) -> ImageSettings:
     else than resize, centre crop, rescale and normalise, or for another size than the tower has.
     """
     path = folder / "preprocessor_config.json"
-    if not path.is_file():
+    config = read_json(path) if path.is_file() else None
+    if config is None and (folder / "processor_config.json").is_file():  # where transformers 5 writes it
+        path = folder / "processor_config.json"
+        config = read_json(path).get("image_processor")
+    if config is None:
         return default_settings(tower, image_size)
-    settings = parse_settings(read_json(path), str(path))
+    settings = parse_settings(config, str(path))
     if (settings.height, settings.width) != (image_size, image_size):
         raise VlfilterError(
             f"{path} makes images of {settings.height} × {settings.width}, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -148,6 +149,33 @@ def write_weights(folder: Path, tensors: Mapping[str, Tensor], shard_bytes: int 
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         save_file(shard, folder / file, metadata={"format": "pt"})
         places |= dict.fromkeys(shard, file)
-    total = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    _write_index(folder, sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()), places)
+
+
+def write_stored(
+    folder: Path, tensors: Mapping[str, StoredTensor], dtype: torch.dtype, shard_bytes: int = SHARD_BYTES
+) -> None:
+    """As `write_weights`, from tensors that are read, converted and written shard by shard: one shard is in memory."""
+    shards: list[list[str]] = [[]]
+    size = total = 0
+    for name, tensor in tensors.items():
+        nbytes = math.prod(tensor.shape) * dtype.itemsize
+        if shards[-1] and size + nbytes > shard_bytes:
+            shards.append([])
+            size = 0
+        shards[-1].append(name)
+        size, total = size + nbytes, total + nbytes
+    places: dict[str, str] = {}
+    for number, names in enumerate(shards, 1):
+        one = len(shards) == 1
+        file = "model.safetensors" if one else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        held = {name: tensors[name].read().to(dtype).contiguous() for name in names}
+        save_file(held, folder / file, metadata={"format": "pt"})
+        places |= dict.fromkeys(names, file)
+    if len(shards) > 1:
+        _write_index(folder, total, places)
+
+
+def _write_index(folder: Path, total: int, places: Mapping[str, str]) -> None:
     index = {"metadata": {"total_size": total}, "weight_map": places}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
