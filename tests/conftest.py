@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import make_shards
+from tests.llm.vendor import vendor
 from tests.prefect_server import prefect_api
 from tests.toy import NAME
 from vlfilter.scoring.params import ScoreParams
 
-__all__ = ["prefect_api"]
+__all__ = ["prefect_api", "vendor"]
 
 
 def _forget_connections() -> None:
