@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from vlfilter.errors import VlfilterError
 from vlfilter.methods.mlm_filter.grades import Grade, GradeStatus, read_grades, write_grades
 from vlfilter.methods.mlm_filter.quotas import priority, proportional_quotas
-from vlfilter.methods.mlm_filter.receipts import file_digest, finished, write_receipt
+from vlfilter.methods.mlm_filter.receipts import exists, file_digest, finished, write_receipt
 from vlfilter.scoring.mlm_filter_prompts import METRICS
 
 CODE_VERSION = 1
@@ -75,6 +76,8 @@ def score_histogram(before: Iterable[Grade], after: Iterable[Grade]) -> list[dic
 
 def balance_grades(grades_url: str, output: str, per_metric: int, seed: int = 0) -> dict[str, Any]:
     """Write the balanced rows of a grades file as another one. Returns `chosen` by metric and the `histogram`."""
+    if not exists(grades_url):
+        raise VlfilterError(f"there are no grades {grades_url}: the grading step writes them.")
     parts = {"code": CODE_VERSION, "grades": file_digest(grades_url), "per_metric": per_metric, "seed": seed}
     if (known := finished(output, parts)) is not None:
         return known
