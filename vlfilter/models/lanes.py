@@ -1,20 +1,24 @@
 """Several questions about one image and caption in one forward pass.
 
 A row is a common prefix followed by lanes (the questions). A lane sees the prefix and itself, never another lane, and
-its positions go on from the prefix: each lane's states are those of the prefix and this lane run alone. A body with a
-sliding window gives the same as long as prefix, lane and answer fit into its window.
+its positions go on from the prefix: each lane's states are those of the prefix and this lane run alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from vlfilter.models.lane_attention import Lane, Step, lane_attention
 from vlfilter.models.vlm import IMAGE_TOKEN, VisionLanguageModel
+
+Tree = Sequence[tuple[int, ...]]
+NO_TREE: Tree = ((),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,68 +28,101 @@ class Row:
     prefix: Sequence[int]
     lanes: Sequence[Sequence[int]]
 
+
+@dataclass(frozen=True)
+class _Batch:
+    """Where everything of a batch lies. Tokens of a row: prefix (images expanded), then lane after lane, each followed
+    by the tree's tokens; padding at the end."""
+
+    rows: Sequence[Row]
+    tree: Tree
+    image_tokens: int
+
+    @cached_property
+    def prefixes(self) -> list[int]:
+        """Each row's prefix length."""
+        return [
+            len(row.prefix) + (self.image_tokens - 1) * sum(token == IMAGE_TOKEN for token in row.prefix)
+            for row in self.rows
+        ]
+
+    @cached_property
+    def starts(self) -> list[list[int]]:
+        """Where each lane of each row begins; the last entry is the row's end."""
+        found = []
+        for row, prefix in zip(self.rows, self.prefixes, strict=True):
+            starts = [prefix]
+            for lane in row.lanes:
+                starts.append(starts[-1] + len(lane) + len(self.tree) - 1)
+            found.append(starts)
+        return found
+
     @property
-    def ids(self) -> list[int]:
-        return [*self.prefix, *(token for lane in self.lanes for token in lane)]
+    def length(self) -> int:
+        return max(starts[-1] for starts in self.starts)
 
+    @property
+    def ids(self) -> list[list[int]]:
+        leaves = [path[-1] for path in self.tree[1:]]
+        return [[*row.prefix, *(token for lane in row.lanes for token in (*lane, *leaves))] for row in self.rows]
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """Where a batch lies, all (B, L): `lane` is 0 in the prefix and -1 in padding, `node` -1 outside the tree."""
+    @property
+    def positions(self) -> Tensor:
+        """(B, L)"""
+        depths = [len(path) for path in self.tree[1:]]
+        found = []
+        for row, prefix in zip(self.rows, self.prefixes, strict=True):
+            places = list(range(prefix))
+            for lane in row.lanes:
+                end = prefix + len(lane)
+                places += [*range(prefix, end), *(end - 1 + depth for depth in depths)]
+            found.append(places + [0] * (self.length - len(places)))
+        return torch.tensor(found)
 
-    lane: Tensor
-    position: Tensor
-    node: Tensor
-    read: Tensor  # (B, lanes, nodes) columns whose next-token distribution is wanted
+    @property
+    def ends(self) -> Tensor:
+        """(B, lanes) columns of the lanes' last tokens."""
+        return torch.tensor([
+            [start + len(lane) - 1 for start, lane in zip(starts, row.lanes, strict=False)]
+            for row, starts in zip(self.rows, self.starts, strict=True)
+        ])  # fmt: skip
 
+    @property
+    def reads(self) -> Tensor:
+        """(B, lanes, tree) columns after which the next token is wanted."""
+        return self.ends[..., None] + torch.arange(len(self.tree))
 
-def _plan(rows: Sequence[Row], image_tokens: int, tree: Sequence[tuple[int, ...]]) -> _Plan:
-    layouts = []
-    for row in rows:
-        images = sum(token == IMAGE_TOKEN for token in row.prefix)
-        length = len(row.prefix) + images * (image_tokens - 1)
-        lane, position, node, read = [0] * length, list(range(length)), [-1] * length, []
-        for number, tokens in enumerate(row.lanes, 1):
-            lane += [number] * len(tokens)
-            position += range(length, length + len(tokens))
-            node += [-1] * len(tokens)
-            last = length + len(tokens) - 1
-            reads = [len(lane) - 1]
-            for index, path in enumerate(tree[1:], 1):
-                lane.append(number)
-                position.append(last + len(path))
-                node.append(index)
-                reads.append(len(lane) - 1)
-            read.append(reads)
-        layouts.append((lane, position, node, read))
-    longest = max(len(lane) for lane, _, _, _ in layouts)
+    def lanes(self, device: torch.device) -> tuple[Lane, ...]:
+        return tuple(self._lane(i, device) for i in range(len(self.rows[0].lanes)))
 
-    def padded(column: int, fill: int) -> Tensor:
-        return torch.tensor([layout[column] + [fill] * (longest - len(layout[column])) for layout in layouts])  # type: ignore[operator]
-
-    return _Plan(padded(0, -1), padded(1, 0), padded(2, -1), torch.tensor([layout[3] for layout in layouts]))
-
-
-def _mask(plan: _Plan, tree: Sequence[tuple[int, ...]]) -> Tensor:
-    """(B, 1, L, L), true where the row's token may look."""
-    lane, node = plan.lane, plan.node
-    length = lane.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool, device=lane.device).tril()
-    seen = causal & ((lane[:, None, :] == 0) | (lane[:, None, :] == lane[:, :, None]))
-    if len(tree) > 1:
-        line = torch.tensor([[a == b[: len(a)] for a in tree] for b in tree], device=lane.device)  # a is b or before it
-        seen &= (node[:, None, :] < 0) | line[node.clamp(min=0)[:, :, None], node.clamp(min=0)[:, None, :]]
-    # a padded row must see something, or its softmax is not a number
-    seen |= torch.eye(length, dtype=torch.bool, device=lane.device)
-    return seen[:, None]
+    def _lane(self, number: int, device: torch.device) -> Lane:
+        sizes = [len(row.lanes[number]) for row in self.rows]
+        longest = max(prefix + size for prefix, size in zip(self.prefixes, sizes, strict=True))
+        junk = len(self.rows) * self.length
+        takes, puts = [], []
+        for i, (prefix, size) in enumerate(zip(self.prefixes, sizes, strict=True)):
+            base, start = i * self.length, self.starts[i][number]
+            pad = longest - prefix - size
+            own = [base + start + k for k in range(size)]
+            shared = [base + k for k in range(prefix)]
+            takes.append(shared + own + [base] * pad)
+            # every lane computes the prefix's outputs on its way; the first one's are kept
+            puts.append((shared if number == 0 else [junk] * prefix) + own + [junk] * pad)
+        take, put = torch.tensor(takes, device=device), torch.tensor(puts, device=device)
+        count = len(self.tree) - 1
+        if not count:
+            return Lane(take, put)
+        rows = torch.arange(len(self.rows)) * self.length
+        first = (rows + torch.tensor(self.starts)[:, number] + torch.tensor(sizes)).to(device)
+        ends = torch.tensor([prefix + size for prefix, size in zip(self.prefixes, sizes, strict=True)], device=device)
+        before = (torch.arange(longest, device=device) < ends[:, None])[:, None, None].expand(-1, 1, count, -1)
+        line = torch.tensor([[a == b[: len(a)] for a in self.tree[1:]] for b in self.tree[1:]], device=device)
+        seen = torch.cat([before, line.expand(len(sizes), 1, count, count)], dim=-1)
+        return Lane(take, put, first[:, None] + torch.arange(count, device=device), seen)
 
 
 def tree_log_probabilities(
-    model: VisionLanguageModel,
-    rows: Sequence[Row],
-    images: Sequence[Tensor],
-    tree: Sequence[tuple[int, ...]],
-    tokens: Sequence[int],
+    model: VisionLanguageModel, rows: Sequence[Row], images: Sequence[Tensor], tree: Tree, tokens: Sequence[int]
 ) -> Tensor:
     """Log-probabilities of `tokens` after every lane and every continuation of it, in one forward pass.
 
@@ -93,17 +130,14 @@ def tree_log_probabilities(
     continuations (token ids; () first, parents before children). Returns (B, lanes, tree, tokens) float32, normalised
     over the whole vocabulary.
     """
-    leaves = [path[-1] for path in tree[1:]]
-    grown = [Row(row.prefix, [[*lane, *leaves] for lane in row.lanes]) for row in rows]
-    states, plan, _ = _run(model, grown, rows, images, tree, cache=None)
-    at = plan.read.flatten(1)
-    wanted = states.gather(1, at[..., None].expand(-1, -1, states.shape[-1]))
+    batch = _Batch(rows, tree, model.image_tokens)
+    states = _run(model, batch, images, None)
     index = torch.tensor(tokens, device=states.device)
     parts = []
-    for row in wanted:  # a row at a time: the vocabulary is wide
-        logits = model.vocabulary_logits(row).float()
+    for wanted in _at(states, batch.reads.flatten(1)):  # a row at a time: the vocabulary is wide
+        logits = model.vocabulary_logits(wanted).float()
         parts.append(logits[:, index] - logits.logsumexp(-1, keepdim=True))
-    return torch.stack(parts).unflatten(1, (plan.read.shape[1], len(tree)))
+    return torch.stack(parts).unflatten(1, (-1, len(tree)))
 
 
 def greedy(
@@ -113,58 +147,53 @@ def greedy(
 
     After the token `stop` a lane goes on with `stop`; all lanes stopped ends the work early.
     """
-    cache = DynamicCache()  # without a configuration: it drops nothing that the mask speaks of
-    states, plan, mask = _run(model, rows, rows, images, ((),), cache)
-    last = plan.read[..., 0]
-    chosen = _likeliest(model, states.gather(1, last[..., None].expand(-1, -1, states.shape[-1])))
-    position = plan.position.gather(1, last)
-    seen = mask[:, 0].gather(1, last[..., None].expand(-1, -1, mask.shape[-1]))  # what each lane's last token sees
-    own = torch.eye(last.shape[1], dtype=torch.bool, device=states.device).expand(len(rows), -1, -1)
+    batch = _Batch(rows, NO_TREE, model.image_tokens)
+    cache = DynamicCache(config=model.config.body)
+    states = _run(model, batch, images, cache)
+    device = states.device
+    chosen = _likeliest(model, _at(states, batch.ends))
+    position = batch.positions.gather(1, batch.ends).to(device)
+    seen = _seen_by_ends(batch).to(device)
+    own = torch.eye(seen.shape[1], dtype=torch.bool, device=device).expand(len(rows), -1, -1)
     answers = [chosen]
     while len(answers) < steps and not (stop is not None and bool((chosen == stop).all())):
         position, seen = position + 1, torch.cat([seen, own], dim=-1)
-        words = model.body.get_input_embeddings()(chosen)
-        out = model.body(
-            inputs_embeds=words, attention_mask=_as_attention(model, seen[:, None]), position_ids=position,
-            past_key_values=cache, use_cache=True,
-        )  # fmt: skip
+        with lane_attention(model.body):
+            out = model.body(
+                inputs_embeds=model.body.get_input_embeddings()(chosen), position_ids=position,
+                past_key_values=cache, use_cache=True, lanes=Step(seen[:, None]),
+            )  # fmt: skip
         following = _likeliest(model, out.last_hidden_state)
         chosen = following if stop is None else torch.where(chosen == stop, stop, following)
         answers.append(chosen)
-    while len(answers) < steps:
-        answers.append(chosen)
-    return torch.stack(answers, dim=-1)
+    return torch.stack(answers + [chosen] * (steps - len(answers)), dim=-1)
+
+
+def _run(model: VisionLanguageModel, batch: _Batch, images: Sequence[Tensor], cache: DynamicCache | None) -> Tensor:
+    """Hidden states (B, L, hidden)."""
+    device = model.body.get_input_embeddings().weight.device
+    ids = [torch.tensor(row, device=device) for row in batch.ids]
+    padded = nn.utils.rnn.pad_sequence(model.embed(ids, images), batch_first=True)
+    with lane_attention(model.body):
+        out = model.body(
+            inputs_embeds=padded, position_ids=batch.positions.to(device), past_key_values=cache,
+            use_cache=cache is not None, lanes=batch.lanes(device),
+        )  # fmt: skip
+    states: Tensor = out.last_hidden_state
+    return states
+
+
+def _at(states: Tensor, columns: Tensor) -> Tensor:
+    return states.gather(1, columns.to(states.device)[..., None].expand(-1, -1, states.shape[-1]))
 
 
 def _likeliest(model: VisionLanguageModel, states: Tensor) -> Tensor:
     return torch.stack([model.vocabulary_logits(row).argmax(-1) for row in states])
 
 
-def _run(
-    model: VisionLanguageModel,
-    grown: Sequence[Row],
-    rows: Sequence[Row],
-    images: Sequence[Tensor],
-    tree: Sequence[tuple[int, ...]],
-    cache: DynamicCache | None,
-) -> tuple[Tensor, _Plan, Tensor]:
-    """Hidden states (B, L, hidden) of all rows, the plan of `rows` with `tree`, and the mask that was used."""
-    plan = _plan(rows, model.image_tokens, tree)
-    device = model.body.get_input_embeddings().weight.device
-    plan = _Plan(*(tensor.to(device) for tensor in (plan.lane, plan.position, plan.node, plan.read)))
-    ids = [torch.tensor(row.ids, device=device) for row in grown]
-    padded = nn.utils.rnn.pad_sequence(model.embed(ids, images), batch_first=True)
-    mask = _mask(plan, tree)
-    out = model.body(
-        inputs_embeds=padded, attention_mask=_as_attention(model, mask), position_ids=plan.position,
-        past_key_values=cache, use_cache=cache is not None,
-    )  # fmt: skip
-    return out.last_hidden_state, plan, mask
-
-
-def _as_attention(model: VisionLanguageModel, seen: Tensor) -> Tensor:
-    """SDPA takes truth values; eager attention adds its mask."""
-    if model.body.config._attn_implementation == "sdpa":
-        return seen
-    dtype = model.body.dtype
-    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, torch.finfo(dtype).min)
+def _seen_by_ends(batch: _Batch) -> Tensor:
+    """(B, lanes, L): what each lane's last token sees."""
+    column = torch.arange(batch.length)
+    starts = torch.tensor([row[:-1] for row in batch.starts])[..., None]
+    prefix = torch.tensor(batch.prefixes)[:, None, None]
+    return (column < prefix) | ((column >= starts) & (column <= batch.ends[..., None]))
