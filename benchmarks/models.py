@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmarks.harness import ROOT, cache_folder, python, run_program
 
 UNIFILTER_TINY = ROOT / "tests" / "fixtures" / "unifilter"  # the published layout with tiny random weights
+MLM_FILTER_TINY = ROOT / "tests" / "fixtures" / "mlm_filter"
 
 
 def clip_tiny() -> Path:
