@@ -1,7 +1,8 @@
 """Several questions about one image and caption in one forward pass.
 
 A row is a common prefix followed by lanes (the questions). A lane sees the prefix and itself, never another lane, and
-its positions go on from the prefix: each lane's states are those of the prefix and this lane run alone.
+its positions go on from the prefix: each lane's states are those of the prefix and this lane run alone. A body with a
+sliding window gives the same as long as prefix, lane and answer fit into its window.
 """
 
 from __future__ import annotations
@@ -148,7 +149,7 @@ def greedy(
     After the token `stop` a lane goes on with `stop`; all lanes stopped ends the work early.
     """
     batch = _Batch(rows, NO_TREE, model.image_tokens)
-    cache = DynamicCache(config=model.config.body)
+    cache = DynamicCache()  # without a configuration: it drops nothing that `seen` speaks of
     states = _run(model, batch, images, cache)
     device = states.device
     chosen = _likeliest(model, _at(states, batch.ends))
