@@ -27,6 +27,7 @@ from vlfilter.models.locate import (
     vision_source,
 )
 from vlfilter.models.preprocess import ImageSettings, image_settings, preprocessor_config
+from vlfilter.models.quantize import Quantize, check_quantize, quantize_linears
 from vlfilter.models.tokenizer import TextTokenizer, load_tokenizer
 from vlfilter.models.vision import VisionConfig, vision_config
 from vlfilter.models.vlm import VisionLanguageModel, VlmConfig
@@ -93,24 +94,30 @@ def load_vlm(
     dtype: torch.dtype = torch.float32,
     vision: VisionWeights = "auto",
     head_dtype: torch.dtype = torch.float32,
+    quantize: Quantize = "none",
 ) -> LoadedVlm:
     """Load a checkpoint with that `head` from a local folder or the hub.
 
     `base` names the language model of a folder that holds only config.json and `mm_projector.bin` (LLaVA's stage 1).
     `dtype` is that of the tower, the projector and the body, `head_dtype` that of the score head and the logits; for
-    `vision` see `vision_source`. Memory: the model itself and one tensor. Raises `VlfilterError`, before weights are
-    read, for a folder that lacks something or whose tensors do not fit its config.json.
+    `vision` see `vision_source`. Memory: the model itself and one tensor; to `quantize` (the body's linear layers) the
+    whole model passes through the host's memory. Raises `VlfilterError`, before weights are read, for a folder that
+    lacks something or whose tensors do not fit its config.json.
     """
     opened = open_vlm(model, head=head, base=base, vision=vision)
     config = opened.config
+    if quantize != "none":
+        check_quantize()
     with empty_parameters():
-        # several questions in one sequence need a mask of their own, which FlashAttention has not
-        vlm = VisionLanguageModel(config, attention(config.body.model_type, device if head == "score" else "cpu"))
+        vlm = VisionLanguageModel(config, attention(config.body.model_type, device))
 
     def dtype_of(name: str) -> torch.dtype:
         return head_dtype if name.startswith("score.") else dtype
 
-    fill(vlm, opened.tensors, str(opened.folder), device, dtype_of)
+    fill(vlm, opened.tensors, str(opened.folder), device if quantize == "none" else "cpu", dtype_of)
+    if quantize != "none":
+        quantize_linears(vlm.body, quantize, device, dtype)
+        vlm.to(device)
     return LoadedVlm(vlm.eval(), opened.tokenizer, opened.images, config)
 
 

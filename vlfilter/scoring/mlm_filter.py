@@ -17,6 +17,7 @@ from vlfilter.models.digests import model_digest
 from vlfilter.models.folders import hub_file, local_folder, model_folder, read_json
 from vlfilter.models.locate import VisionSource, VisionWeights, check_vlm_folder, vision_source
 from vlfilter.models.preprocess import to_pixels
+from vlfilter.models.quantize import check_quantize
 from vlfilter.scoring.answers import read_original, read_score
 from vlfilter.scoring.base import Prepared, ScorerSettings
 from vlfilter.scoring.mlm_filter_prompts import METRICS, read_metrics
@@ -96,6 +97,8 @@ class MlmFilter:
         choose(self.name, "option vision", options.vision, ("auto", "embedded", "hub"))
         choose(self.name, "compat", settings.compat, COMPAT)
         choose(self.name, "dtype", settings.dtype, DTYPES)
+        if options.quantize != "none":
+            check_quantize()
         self.options = options
         self.metrics = read_metrics(options.metric)
         self.columns = score_columns(self.metrics)
@@ -142,6 +145,7 @@ class MlmFilter:
         from vlfilter.models.device import resolve_device, resolve_dtype
 
         device = resolve_device(self.settings.device)
+        quantize: Any = self.options.quantize
         loaded = load_vlm(
             str(model_folder(self.settings.model)),
             head="lm",
@@ -149,6 +153,7 @@ class MlmFilter:
             device=device,
             dtype=resolve_dtype(self.settings.dtype, device),
             vision=self._vision,
+            quantize=quantize,
         )
         if self.options.image_mode == "pad":
             loaded = replace(loaded, images=replace(loaded.images, resize="pad"))
