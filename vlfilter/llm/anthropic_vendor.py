@@ -9,7 +9,17 @@ from typing import Any
 
 from vlfilter.llm.openai_vendor import with_schema
 from vlfilter.llm.types import Request, Usage
-from vlfilter.llm.vendor import RejectedError, Repair, Reply, RetryError, Where, sort_status, was_sent, whole
+from vlfilter.llm.vendor import (
+    RejectedError,
+    Repair,
+    Reply,
+    RetryError,
+    Where,
+    batch_problem,
+    sort_status,
+    was_sent,
+    whole,
+)
 
 # The only models that still take a temperature; the later ones answer 400.
 _TAKES_TEMPERATURE = re.compile(r"claude-(3|(opus|sonnet|haiku)-4(-[0-6])?(-\d{8}|-latest)?$)")
@@ -75,18 +85,18 @@ class AnthropicVendor:
                 message = await self._client.messages.create(**arguments, extra_body=extra)
                 body = message.model_dump() if hasattr(message, "model_dump") else None
             except Exception as error:
-                problem = self._sorted(error)
+                problem = self._sorted(error, adapt=True)
             if isinstance(problem, _AdaptError):
                 continue
             if problem is not None:  # raised here, so that it holds no request and no header
                 raise problem
             return read_reply(body)
 
-    def _sorted(self, error: Exception) -> Exception:
+    def _sorted(self, error: Exception, adapt: bool = False) -> Exception:
         sdk, where = self._sdk, self._where
         if isinstance(error, sdk.APIStatusError):
             message = error.api_message or error.message
-            if error.status_code == 400 and self._adapts(message):
+            if adapt and error.status_code == 400 and self._adapts(message):
                 return _AdaptError()
             return sort_status(error.status_code, message, str(error.type), error.response.headers, where)
         if isinstance(error, sdk.APITimeoutError):
@@ -115,7 +125,7 @@ class AnthropicVendor:
             batch = await self._client.messages.batches.create(requests=requests)
             return batch.id
         except Exception as error:
-            problem = self._sorted(error)
+            problem = batch_problem(self._sorted(error), error, self._where, None)
         raise problem
 
     async def find(self, tag: str, count: int, since: float) -> str | None:  # noqa: ARG002
@@ -131,7 +141,7 @@ class AnthropicVendor:
                     return batch.id
             return None
         except Exception as error:
-            problem = self._sorted(error)
+            problem = batch_problem(self._sorted(error), error, self._where, None)
         raise problem
 
     async def ended(self, job: str) -> bool:
@@ -140,7 +150,7 @@ class AnthropicVendor:
             batch = await self._client.messages.batches.retrieve(job)
             return batch.processing_status == "ended"
         except Exception as error:
-            problem = self._sorted(error)
+            problem = batch_problem(self._sorted(error), error, self._where, job)
         raise problem
 
     async def results(self, job: str) -> AsyncIterator[tuple[str, Reply | RejectedError]]:
@@ -150,7 +160,7 @@ class AnthropicVendor:
             async for line in await self._client.messages.batches.results(job):
                 found.append((str(line.custom_id), line.result.model_dump()))
         except Exception as error:
-            problem = self._sorted(error)
+            problem = batch_problem(self._sorted(error), error, self._where, job)
         if problem is not None:
             raise problem
         for key, result in found:

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import queue
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TypeVar
 
-from vlfilter.data.storage import is_local, join
+from vlfilter.data.storage import absolute, is_local, join
 from vlfilter.errors import VlfilterError
 from vlfilter.llm import keys
 from vlfilter.llm.answers import check_schema, read_answer
 from vlfilter.llm.background import LoopThread
+from vlfilter.llm.batch import BatchRun, BatchSettings
 from vlfilter.llm.cache import Cache, cache_key
 from vlfilter.llm.estimate import Estimate, estimate
 from vlfilter.llm.ledger import BudgetExceededError, Ledger, Spent
 from vlfilter.llm.limits import Limiter, LocalLimiter
 from vlfilter.llm.prices import Price, known_price
+from vlfilter.llm.s3_ledger import S3Ledger
 from vlfilter.llm.sending import Halt, Sender
 from vlfilter.llm.sqlite_ledger import SqliteLedger
 from vlfilter.llm.types import Answer, Request
-from vlfilter.llm.vendor import Repair, Vendor, Where
+from vlfilter.llm.vendor import Repair, Reply, Vendor, Where
 
 __all__ = ["BudgetExceededError", "Judge", "JudgeSettings"]
 
@@ -77,6 +79,8 @@ class Judge:
                 f"max_usd is set but the price of {name.model!r} is not known: give input_usd_per_million and "
                 "output_usd_per_million (0 for a server of your own)."
             )
+        if settings.batch and settings.cache is None:
+            raise VlfilterError("batch needs a cache: the job's id is kept there until its answers are fetched.")
         if settings.concurrency < 1 or settings.attempts < 1:
             raise VlfilterError("concurrency and attempts of the judge must be at least 1.")
         self._cache = Cache(settings.cache)
@@ -103,11 +107,10 @@ class Judge:
         `on_answer(index, answer)` is called in this thread, in the order in which answers come. At the first error as
         in `ask` nothing more is sent, what is under way is waited for and cached, and the error is raised.
         """
-        if self.settings.batch:
-            return self._ask_batch(requests, on_answer)
         answers: list[Answer | None] = [None] * len(requests)
         done: queue.SimpleQueue[tuple[int, Answer] | None] = queue.SimpleQueue()
-        running = self._loop.submit(self._answer_all(enumerate(requests), done))
+        work = self._batch_all(requests, done) if self.settings.batch else self._answer_all(enumerate(requests), done)
+        running = self._loop.submit(work)
         running.add_done_callback(lambda _: done.put(None))
         try:
             while (item := done.get()) is not None:
@@ -225,8 +228,52 @@ class Judge:
     def _io(self, work: Callable[[], T]) -> Awaitable[T]:
         return asyncio.get_running_loop().run_in_executor(self._pool, work)
 
-    def _ask_batch(self, requests: Sequence[Request], on_answer: Callable[[int, Answer], None] | None) -> list[Answer]:
-        raise VlfilterError("batch endpoints cannot be used yet: set batch to false.")
+    async def _batch_all(self, requests: Sequence[Request], done: queue.SimpleQueue[tuple[int, Answer] | None]) -> None:
+        """Cached answers at once, the others as their batches end."""
+        places: dict[str, list[int]] = {}
+        for index, request in enumerate(requests):
+            places.setdefault(self._key(request), []).append(index)
+        pending: dict[str, Request] = {}
+        sender = await self._ready()
+
+        def emit(key: str, answer: Answer) -> None:
+            for index in places[key]:
+                done.put((index, answer))
+                answer = replace(answer, cached=True, usd=0.0)  # the same question again
+
+        async def look_up(todo: Iterator[tuple[str, Request]]) -> None:
+            for key, request in todo:
+                found = await self._io(lambda: self._cache.get(key))  # noqa: B023
+                if found is not None:
+                    emit(key, found)
+                else:
+                    check_schema(request.schema or {})
+                    pending[key] = request
+
+        async def finish(key: str, request: Request, reply: Reply, usd: float) -> Answer:
+            answer, wrong = read_answer(request, reply)
+            answer = replace(answer, usd=usd)
+            if wrong is not None:
+                answer = await self._repaired(sender, request, answer, wrong, Halt())
+            await self._io(lambda: self._cache.put(key, answer))
+            return answer
+
+        todo = iter([(key, requests[indices[0]]) for key, indices in places.items()])
+        await asyncio.gather(*(look_up(todo) for _ in range(self.settings.concurrency)))
+        in_order = {key: pending[key] for key in places if key in pending}
+        settings = BatchSettings(
+            self.settings.cache or "",
+            self._vendor_name,
+            self._model,
+            keys.server_name(self._vendor_name, self._url),
+            self.price,
+            self.settings.max_usd,
+            self.settings.attempts,
+            self.settings.backoff_s,
+            self.settings.poll_s,
+            self.settings.concurrency,
+        )
+        await BatchRun(sender.vendor, self._ledger, settings, self._io, finish, emit).run(in_order)
 
 
 def _price(settings: JudgeSettings, model: str) -> Price | None:
@@ -244,7 +291,9 @@ def _ledger(settings: JudgeSettings) -> Ledger:
         place = join(settings.cache, "ledger.sqlite" if is_local(settings.cache) else "ledger")
     if place is None:
         return SqliteLedger(":memory:")
-    return SqliteLedger(place)
+    if is_local(place):
+        return SqliteLedger(absolute(place))
+    return S3Ledger(place)
 
 
 def _vendor(where: Where, timeout_s: float) -> Vendor:

@@ -9,7 +9,17 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from vlfilter.llm.types import Request, Usage
-from vlfilter.llm.vendor import RejectedError, Repair, Reply, RetryError, Where, sort_status, was_sent, whole
+from vlfilter.llm.vendor import (
+    RejectedError,
+    Repair,
+    Reply,
+    RetryError,
+    Where,
+    batch_problem,
+    sort_status,
+    was_sent,
+    whole,
+)
 
 # These think before they answer and take no temperature but their own.
 _REASONING = re.compile(r"(o\d|gpt-[5-9])(?!.*chat)")
@@ -70,17 +80,17 @@ class OpenAiVendor:
                 completion = await self._client.chat.completions.create(**self.payload(request, repair))
                 body = completion.model_dump() if hasattr(completion, "model_dump") else None
             except Exception as error:
-                problem = self._sorted(error)
+                problem = self._sorted(error, adapt=True)
             if isinstance(problem, _AdaptError):
                 continue
             if problem is not None:  # raised here, so that it holds no request and no header
                 raise problem
             return read_reply(body)
 
-    def _sorted(self, error: Exception) -> Exception:
+    def _sorted(self, error: Exception, adapt: bool = False) -> Exception:
         sdk, where = self._sdk, self._where
         if isinstance(error, sdk.APIStatusError):
-            if error.status_code in (400, 422) and self._adapts(error):
+            if adapt and error.status_code in (400, 422) and self._adapts(error):
                 return _AdaptError()
             said = error.body.get("message") if isinstance(error.body, dict) else None
             return sort_status(
@@ -127,7 +137,7 @@ class OpenAiVendor:
             )
             return batch.id
         except Exception as error:
-            problem = self._sorted(error)
+            problem = batch_problem(self._sorted(error), error, self._where, None)
         raise problem
 
     async def find(self, tag: str, count: int, since: float) -> str | None:  # noqa: ARG002
@@ -140,7 +150,7 @@ class OpenAiVendor:
                     break
             return None
         except Exception as error:
-            problem = self._sorted(error)
+            problem = batch_problem(self._sorted(error), error, self._where, None)
         raise problem
 
     async def ended(self, job: str) -> bool:
@@ -148,7 +158,7 @@ class OpenAiVendor:
         try:
             batch = await self._client.batches.retrieve(job)
         except Exception as error:
-            problem = self._sorted(error)
+            problem = batch_problem(self._sorted(error), error, self._where, job)
         else:
             if batch.status != "failed":
                 return batch.status in ("completed", "expired", "cancelled")
@@ -164,7 +174,7 @@ class OpenAiVendor:
             for file in filter(None, (batch.output_file_id, batch.error_file_id)):
                 texts.append((await self._client.files.content(file)).text)
         except Exception as error:
-            problem = self._sorted(error)
+            problem = batch_problem(self._sorted(error), error, self._where, job)
         if problem is not None:
             raise problem
         for line in "\n".join(texts).splitlines():

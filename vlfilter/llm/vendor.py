@@ -130,6 +130,15 @@ def sort_status(status: int, message: str, code: str, headers: Mapping[str, str]
     return RejectedError(f"rejected, HTTP {status}: {said}", refused=bool(_FILTERED.search(about)))
 
 
+def batch_problem(problem: Exception, error: Exception, where: Where, job: str | None) -> Exception:
+    """The same for the batch endpoint, where 404 means another thing."""
+    if getattr(error, "status_code", None) != 404:
+        return problem
+    if job is not None:
+        return RejectedError(f"{where.url} does not know the batch {job} (any more)")
+    return VlfilterError(f"{where.url} has no batch endpoint: ask without batch.")
+
+
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds, from `retry-after-ms` or `Retry-After` as a number or a date (RFC 9110, 10.2.3)."""
     milliseconds = headers.get("retry-after-ms")

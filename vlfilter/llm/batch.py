@@ -1,0 +1,286 @@
+"""The vendors' batch endpoints: half the price, answers within a day, and a job that outlives the process.
+
+A job is written down in the cache, under the hash of its questions, before it is submitted, and its id before the first
+poll. Whoever asks any of its questions later waits for it and pays nothing twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from vlfilter.errors import VlfilterError
+from vlfilter.llm.jobs import Job, JobStore
+from vlfilter.llm.ledger import BudgetExceededError, Charge, Ledger
+from vlfilter.llm.prices import NANO, Price, cost_nano, worst_nano
+from vlfilter.llm.sending import pause
+from vlfilter.llm.tokens import most_input_tokens
+from vlfilter.llm.types import Answer, Outcome, Request, Usage
+from vlfilter.llm.vendor import RejectedError, Reply, RetryError, Vendor
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSettings:
+    cache: str
+    vendor: str
+    model: str
+    server: str
+    price: Price | None
+    max_usd: float | None
+    attempts: int
+    backoff_s: float
+    poll_s: float
+    concurrency: int
+
+
+@dataclass(slots=True)
+class _Open:
+    job: Job
+    wanted: dict[str, Request] = field(default_factory=dict)
+
+
+class _UnreachableError(VlfilterError):
+    """All attempts failed, by no fault of the job."""
+
+
+_SUBMITTING: set[str] = set()  # by this process, right now
+Finish = Callable[[str, Request, Reply, float], Awaitable[Answer]]
+Emit = Callable[[str, Answer], None]
+Io = Callable[[Callable[[], Any]], Awaitable[Any]]
+
+
+class BatchRun:
+    """One call of `ask_all`: adopt what is under way, submit the rest, wait, harvest.
+
+    `finish` validates, repairs and caches an answer; `emit` hands it to the caller.
+    """
+
+    def __init__(self, vendor: Vendor, ledger: Ledger, settings: BatchSettings, io: Io, finish: Finish, emit: Emit):
+        self._vendor, self._ledger, self._set, self._io = vendor, ledger, settings, io
+        self._finish, self._emit = finish, emit
+        self._jobs = JobStore(settings.cache)
+
+    async def run(self, pending: Mapping[str, Request]) -> None:
+        """Raises `BudgetExceededError` where the new jobs do not fit: none is submitted, the adopted ones are fetched."""
+        left = dict(pending)
+        jobs = await self._adopt(left)
+        refused: BudgetExceededError | None = None
+        try:
+            jobs += await self._start(left)
+        except BudgetExceededError as error:
+            refused = error
+        following = [asyncio.ensure_future(self._follow(job)) for job in jobs]
+        try:
+            await asyncio.gather(*following)
+        finally:
+            for task in following:
+                task.cancel()  # where one failed; the others' jobs are adopted by the next run
+        if refused is not None:
+            raise refused
+
+    async def _adopt(self, left: dict[str, Request]) -> list[_Open]:
+        """The open jobs that hold some of the questions, which are taken out of `left`."""
+        found = []
+        for job in await self._io(lambda: self._jobs.all(self._set.vendor, self._set.model, self._set.server)):
+            wanted = {key: left[key] for key in job.requests if key in left}
+            if not wanted:
+                continue
+            handed_in = job if job.id is not None else await self._submitted(job)
+            if handed_in is None:
+                continue
+            for key in wanted:
+                del left[key]
+            log.info("batch %s holds %d of the questions: waiting for it", handed_in.id, len(wanted))
+            found.append(_Open(handed_in, wanted))
+        return found
+
+    async def _submitted(self, job: Job) -> Job | None:
+        """A job whose id is not written yet: wait for its owner; if that one died, look for the job at the vendor."""
+        while job.id is None and job.owner_lives(_SUBMITTING):
+            await asyncio.sleep(min(self._set.poll_s, 5.0))
+            later = await self._io(lambda: self._jobs.load(job.tag))  # noqa: B023
+            if later is None:
+                return None
+            job = later
+        if job.id is not None:
+            return job
+        number = await self._patiently(lambda: self._vendor.find(job.tag, job.size, job.created))
+        if number is None:  # it was never handed in
+            await self._drop(job, [])
+            return None
+        return await self._write(replace(job, id=number))
+
+    async def _start(self, left: Mapping[str, Request]) -> list[_Open]:
+        """Set the money aside for all new jobs, then submit them."""
+        new = [await self._io(lambda: self._new_job(group)) for group in self._groups(left)]  # noqa: B023
+        reserved: list[Job] = []
+        limit = None if self._set.max_usd is None else round(self._set.max_usd * NANO)
+        try:
+            for job, _, _ in new:
+                nano = sum(worst for _, worst in job.requests.values())
+                labels: dict[str, str] = {}
+                ticket = await self._io(lambda: self._ledger.reserve(nano, limit, labels, job.model, job.ticket))  # noqa: B023
+                assert ticket == job.ticket
+                reserved.append(job)
+        except BudgetExceededError:
+            for job in reserved:
+                await self._io(lambda: self._ledger.settle(job.ticket, []))  # noqa: B023
+            raise
+        return [await self._submit(job, lines, requests) for job, lines, requests in new]
+
+    def _groups(self, left: Mapping[str, Request]) -> list[dict[str, Request]]:
+        """Cut by the vendor's limits: how many, and how many bytes."""
+        groups: list[dict[str, Request]] = []
+        size = 0
+        for key, request in left.items():
+            bytes_ = 2000 + 2 * len(request.prompt) + sum(len(image.data) * 4 // 3 for image in request.images)
+            full = groups and (len(groups[-1]) >= self._vendor.batch_limit or size + bytes_ > self._vendor.batch_bytes)
+            if not groups or full:
+                groups.append({})
+                size = 0
+            groups[-1][key] = request
+            size += bytes_
+        return groups
+
+    def _new_job(self, group: dict[str, Request]) -> tuple[Job, list[tuple[str, dict[str, Any]]], dict[str, Request]]:
+        lines = [(key, self._vendor.payload(request)) for key, request in group.items()]
+        tag = hashlib.sha256("\n".join(sorted(group)).encode()).hexdigest()
+        requests = {key: [dict(request.labels), self._worst(request)] for key, request in group.items()}
+        owner = (time.time(), socket.gethostname(), os.getpid())
+        job = Job(tag, self._set.vendor, self._set.model, self._set.server, *owner, len(group), requests)
+        return job, lines, group
+
+    def _worst(self, request: Request) -> int:
+        if self._set.price is None:
+            return 0
+        tokens = most_input_tokens(request, self._set.model)
+        return worst_nano(self._set.price, tokens, request.max_tokens, batch=True)
+
+    async def _submit(self, job: Job, lines: Sequence[tuple[str, Any]], requests: dict[str, Request]) -> _Open:
+        _SUBMITTING.add(job.tag)
+        try:
+            return await self._hand_in(job, lines, requests)
+        finally:
+            _SUBMITTING.discard(job.tag)
+
+    async def _hand_in(self, job: Job, lines: Sequence[tuple[str, Any]], requests: dict[str, Request]) -> _Open:
+        first = await self._io(lambda: self._jobs.create(job))
+        if not first:  # another process is handing in the very same questions
+            there = await self._io(lambda: self._jobs.load(job.tag))
+            adopted = await self._submitted(there) if there is not None else None
+            if adopted is not None:
+                return _Open(adopted, requests)
+            await self._write(job)
+
+        async def hand_in() -> str:
+            try:
+                return await self._vendor.submit(lines, job.tag)
+            except RetryError as error:  # the vendor may have it, though its answer was lost
+                found = await self._vendor.find(job.tag, job.size, job.created) if error.maybe_paid else None
+                if found is None:
+                    raise
+                return found
+
+        try:
+            number = await self._patiently(hand_in)
+        except RejectedError as error:
+            await self._drop(job, [])
+            raise VlfilterError(f"the vendor takes no such batch: {error.reason}") from None
+        except _UnreachableError:
+            raise  # the vendor may have it: the next run looks for it
+        except VlfilterError:
+            await self._drop(job, [])
+            raise
+        log.info("batch %s of %d questions is handed in", number, len(lines))
+        return _Open(await self._write(replace(job, id=number)), requests)
+
+    async def _follow(self, opened: _Open) -> None:
+        job = opened.job
+        assert job.id is not None
+        number = job.id
+        try:
+            while not await self._patiently(lambda: self._vendor.ended(number)):
+                await asyncio.sleep(self._set.poll_s)
+            found = await self._patiently(lambda: self._collect(number))
+        except RejectedError as error:
+            # it may have been charged for in part
+            await self._drop(job, [Charge({}, job.model, Usage(), sum(w for _, w in job.requests.values()), 0, True)])
+            for key in opened.wanted:
+                self._emit(key, Answer(Outcome.FAILED, reason=error.reason))
+            return
+        charges, costs = self._charges(job, found)
+        await self._io(lambda: self._ledger.settle(job.ticket, charges))
+        await self._hand_out(opened, found, costs)
+        log.info("batch %s: %d answers", number, len(found))
+        rest = {key: value for key, value in job.requests.items() if key not in opened.wanted and key in found}
+        if rest:  # questions that somebody else asked; their answers wait at the vendor
+            await self._write(replace(job, requests=rest))
+        else:
+            await self._io(lambda: self._jobs.remove(job))
+
+    async def _collect(self, number: str) -> dict[str, Reply | RejectedError]:
+        return {key: result async for key, result in self._vendor.results(number)}
+
+    def _charges(self, job: Job, found: Mapping[str, Reply | RejectedError]) -> tuple[list[Charge], dict[str, float]]:
+        """What the answers cost, summed by labels for the account, and one by one."""
+        sums: dict[str, Charge] = {}
+        costs: dict[str, float] = {}
+        for key, result in found.items():
+            if isinstance(result, RejectedError) or key not in job.requests:
+                continue
+            labels, worst = job.requests[key]
+            nano = worst
+            if result.usage is not None:
+                nano = cost_nano(self._set.price, result.usage, batch=True) if self._set.price else 0
+            costs[key] = nano / NANO
+            name = json.dumps(labels, sort_keys=True)
+            old = sums.get(name) or Charge(labels, job.model, Usage(), 0, 0, True)
+            usage = old.usage + (result.usage or Usage())
+            sums[name] = replace(old, usage=usage, nano=old.nano + nano, requests=old.requests + 1)
+        return list(sums.values()), costs
+
+    async def _hand_out(
+        self, opened: _Open, found: Mapping[str, Reply | RejectedError], costs: Mapping[str, float]
+    ) -> None:
+        todo = iter(opened.wanted.items())
+
+        async def work() -> None:
+            for key, request in todo:
+                result = found.get(key)
+                if isinstance(result, Reply):
+                    self._emit(key, await self._finish(key, request, result, costs.get(key, 0.0)))
+                else:
+                    reason = result.reason if result is not None else "the batch brought no answer to this question"
+                    refused = result is not None and result.refused
+                    self._emit(key, Answer(Outcome.REFUSED if refused else Outcome.FAILED, reason=reason))
+
+        await asyncio.gather(*(work() for _ in range(self._set.concurrency)))
+
+    async def _patiently(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        """Retries as for single questions; afterwards the job waits at the vendor for the next run."""
+        for attempt in range(self._set.attempts):
+            try:
+                return await call()
+            except RetryError as error:
+                reason, after = error.reason, error.after
+            if attempt + 1 < self._set.attempts:
+                await asyncio.sleep(pause(attempt, after, self._set.backoff_s))
+        raise _UnreachableError(f"the vendor's batch endpoint: {reason}. Jobs that were handed in are kept: run again.")
+
+    async def _write(self, job: Job) -> Job:
+        await self._io(lambda: self._jobs.write(job))
+        return job
+
+    async def _drop(self, job: Job, charges: Sequence[Charge]) -> None:
+        await self._io(lambda: self._ledger.settle(job.ticket, charges))
+        await self._io(lambda: self._jobs.remove(job))
