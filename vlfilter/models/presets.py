@@ -12,12 +12,14 @@ from transformers import (
     CLIPModel,
     CLIPTextConfig,
     CLIPVisionConfig,
+    LlamaConfig,
     Qwen2Config,
     Qwen3Config,
     SiglipVisionConfig,
 )
 
 from vlfilter.errors import VlfilterError
+from vlfilter.models.bodies import Head
 from vlfilter.models.locate import KNOWN_RESAMPLE, KNOWN_TOWERS
 from vlfilter.models.preprocess import ImageSettings, default_settings
 from vlfilter.models.projectors import ProjectorConfig
@@ -25,6 +27,7 @@ from vlfilter.models.tokenizer import TextTokenizer
 from vlfilter.models.vision import vision_config
 from vlfilter.models.vlm import VisionLanguageModel, VlmConfig
 
+_CLIP_336 = "openai/clip-vit-large-patch14-336"
 _SIGLIP, _SIGLIP2 = "google/siglip-so400m-patch14-384", "google/siglip2-so400m-patch14-384"
 # the sizes of Qwen2.5-1.5B, Qwen2.5-0.5B and Qwen3-0.6B; 151,666 is len(tokenizer) of the released 1.5B classifier
 _QWEN25 = {"vocab_size": 151666, "num_key_value_heads": 2, "tie_word_embeddings": True, "rope_theta": 1e6}
@@ -38,6 +41,14 @@ _QWEN3_0_6B = Qwen3Config(
     vocab_size=151936, hidden_size=1024, intermediate_size=3072, num_hidden_layers=28, num_attention_heads=16,
     num_key_value_heads=8, head_dim=128, tie_word_embeddings=True, rope_theta=1e6, max_position_embeddings=40960,
 )  # fmt: skip
+# Vicuna 13B v1.5, which is Llama 2 13B; MLM-Filter's Qwen keeps the whole vocabulary of Qwen2.5-1.5B-Instruct
+_VICUNA_13B = LlamaConfig(
+    vocab_size=32000, hidden_size=5120, intermediate_size=13824, num_hidden_layers=40, num_attention_heads=40,
+    num_key_value_heads=40, max_position_embeddings=4096, rms_norm_eps=1e-5,
+)  # fmt: skip
+_QWEN25_INSTRUCT = Qwen2Config.from_dict(
+    _QWEN25_1_5B.to_dict() | {"vocab_size": 151936, "max_position_embeddings": 32768}
+)
 _TINY_QWEN = Qwen2Config(
     vocab_size=1000, hidden_size=64, intermediate_size=192, num_hidden_layers=3, num_attention_heads=4,
     num_key_value_heads=2, max_position_embeddings=2048,
@@ -57,7 +68,7 @@ _TINY_SIGLIP = SiglipVisionConfig(
 
 @dataclass(frozen=True, slots=True)
 class VlmPreset:
-    """A classifier's parts; `tower` is the hub name of its published vision tower, empty for the tiny ones."""
+    """A model's parts; `tower` is the hub name of its published vision tower, empty for the tiny ones."""
 
     body: Any
     vision: Any
@@ -65,6 +76,8 @@ class VlmPreset:
     tower: str = ""
     max_length: int = 4096
     select_feature: str = "patch"
+    select_layer: int = -1
+    head: Head = "score"
 
 
 VLM_PRESETS: dict[str, VlmPreset] = {
@@ -87,7 +100,27 @@ VLM_PRESETS: dict[str, VlmPreset] = {
         max_length=512,
         select_feature="cls_patch",
     ),
-}
+    "mlm_filter_13b": VlmPreset(
+        _VICUNA_13B, vision_config(KNOWN_TOWERS[_CLIP_336], _CLIP_336), ProjectorConfig("mlp2x_gelu"), _CLIP_336, 2048,
+        select_layer=-2, head="lm",
+    ),
+    "mlm_filter_qwen2.5_1.5b": VlmPreset(
+        _QWEN25_INSTRUCT, vision_config(KNOWN_TOWERS[_SIGLIP], _SIGLIP), ProjectorConfig("aapool_mlp", 144), _SIGLIP,
+        head="lm",
+    ),
+    "mlm_filter_tiny": VlmPreset(
+        _TINY_QWEN, _TINY_SIGLIP, ProjectorConfig("aapool_mlp", 9), max_length=2048, head="lm"
+    ),
+    # the demo's UniFilter with a language model's head
+    "mlm_filter_demo": VlmPreset(
+        _DEMO_QWEN,
+        CLIPVisionConfig(projection_dim=64, **_DEMO_VISION),
+        ProjectorConfig("mlp2x_gelu"),
+        max_length=512,
+        select_feature="cls_patch",
+        head="lm",
+    ),
+}  # fmt: skip
 
 
 def _clip(projection: int, text: Mapping[str, Any], vision: Mapping[str, Any]) -> CLIPConfig:
@@ -136,7 +169,7 @@ def vlm_config(name: str, *, vocab_size: int | None = None, num_labels: int = 1)
     body = type(preset.body).from_dict(preset.body.to_dict() | ({"vocab_size": vocab_size} if vocab_size else {}))
     return VlmConfig(
         body, preset.vision, preset.projector, num_labels=num_labels, max_length=preset.max_length,
-        select_feature=preset.select_feature,
+        select_feature=preset.select_feature, select_layer=preset.select_layer, head=preset.head,
         published={"mm_vision_tower": preset.tower} if preset.tower else {},
     )  # fmt: skip
 
