@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: install demo lint types unit test bench deploy constraints clean
+.PHONY: install demo lint types unit test test-slow bench deploy constraints clean
 
 install: $(STAMP)
 
@@ -29,6 +29,10 @@ unit: $(STAMP)
 	$(BIN)/python -m pytest
 
 test: lint types unit
+
+# Trainings with several processes, killed and resumed: minutes.
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks

@@ -19,11 +19,21 @@ _CURIOUS = (
 
 
 @dataclass(frozen=True, slots=True)
+class Stretch:
+    """A piece of a training sample: from the `data` or written by the template, `learnt` or not."""
+
+    text: str
+    data: bool = False
+    learnt: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Template:
     """`system`, then for each exchange `user` before and `user_end` after the human's text, `assistant` before and
     `assistant_end` after the model's. Training learns the model's text and `assistant_end`, nothing else.
 
-    `answer_gap` stands between `assistant` and the answer's text in training (LLaVA writes `ASSISTANT: 85`).
+    `answer_gap` stands before the answer's text in training (LLaVA writes `ASSISTANT: 85`) and is learnt with it: a
+    prompt ends before the gap, so the model itself writes it.
     """
 
     name: str
@@ -38,23 +48,33 @@ class Template:
         """One question, up to where the model answers."""
         return f"{self.system}{self.user}{message}{self.user_end}{self.assistant}"
 
-    def turns(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, bool]]:
-        """(question, answer) pairs as stretches of text, each with whether it is learnt; joined they are the sample."""
-        stretches: list[tuple[str, bool]] = []
+    def turns(self, pairs: Sequence[tuple[str, str]], image: int | None = None) -> list[Stretch]:
+        """(question, answer) pairs as stretches of text; joined they are the training sample.
+
+        `<image>` stands before question number `image`.
+        """
+        stretches: list[Stretch] = []
         for i, (question, answer) in enumerate(pairs):
-            start = self.system if i == 0 else ""
-            asked = f"{start}{self.user}{question}{self.user_end}{self.assistant}{self.answer_gap}"
-            stretches += [(asked, False), (f"{answer}{self.assistant_end}", True)]
-        return stretches
+            stretches += [
+                Stretch(f"{self.system if i == 0 else ''}{self.user}"),
+                Stretch(IMAGE_PLACEHOLDER if i == image else ""),
+                Stretch(question, data=True),
+                Stretch(f"{self.user_end}{self.assistant}"),
+                Stretch(self.answer_gap, learnt=True),
+                Stretch(answer, data=True, learnt=True),
+                Stretch(self.assistant_end, learnt=True),
+            ]
+        return [stretch for stretch in stretches if stretch.text]
 
 
 TEMPLATES = {
     template.name: template
     for template in (
-        Template("llava_v0", _CURIOUS.format(who="human"), "###Human: ", "", "###Assistant:", "###", " "),
-        Template("llava_v1", _CURIOUS.format(who="human"), " USER: ", "", " ASSISTANT:", "</s>", " "),
-        Template("vicuna_v1", _CURIOUS.format(who="user"), " USER: ", "", " ASSISTANT:", "</s>", " "),
-        Template("llama_3", _CURIOUS.format(who="user"), " USER: ", "", " ASSISTANT:", "<|end_of_text|>", " "),
+        # the separator after the system message stands before the first question only
+        Template("llava_v0", _CURIOUS.format(who="human") + "###", "Human: ", "", "###Assistant:", "###", " "),
+        Template("llava_v1", _CURIOUS.format(who="human") + " ", "USER: ", "", " ASSISTANT:", "</s>", " "),
+        Template("vicuna_v1", _CURIOUS.format(who="user") + " ", "USER: ", "", " ASSISTANT:", "</s>", " "),
+        Template("llama_3", _CURIOUS.format(who="user") + " ", "USER: ", "", " ASSISTANT:", "<|end_of_text|>", " "),
         Template(
             "qwen_instruct",
             "<|im_start|>system\nYou are a helpful assistant<|im_end|>",

@@ -116,7 +116,14 @@ class VisionLanguageModel(nn.Module):
         # Gemma 2 scales what it embeds: the published code image vectors too, transformers 5 words only.
         scale = getattr(table, "embed_scale", None)
         sequences = []
-        for ids, vectors in zip(input_ids, self._vectors_of(images), strict=True):
+        all_vectors = self._vectors_of(images)
+        blank = None
+        if self.training and all(vectors is None for vectors in all_vectors):
+            # Every process of a sharded or replicated training must run every trained module, images or none, and in
+            # the same order: processes exchange weights and gradients as the modules run.
+            size = int(self.config.vision.image_size)
+            blank = self.encode_images(torch.zeros(1, 3, size, size, device=input_ids[0].device)).sum()
+        for ids, vectors in zip(input_ids, all_vectors, strict=True):
             is_image = ids == IMAGE_TOKEN
             words = table(ids.masked_fill(is_image, 0))
             if vectors is None:
@@ -129,11 +136,8 @@ class VisionLanguageModel(nn.Module):
                 pieces += [words[start:cut], image]
                 start = cut + 1
             sequences.append(torch.cat([*pieces, words[start:]]))
-        if self.training and all(vectors is None or not len(vectors) for vectors in images):
-            # Every process of a sharded or replicated training must run every trained module, images or none.
-            size = int(self.config.vision.image_size)
-            blank = torch.zeros(1, 3, size, size, device=sequences[0].device)
-            sequences[0] = sequences[0] + 0 * self.encode_images(blank).sum().to(sequences[0].dtype)
+        if blank is not None:
+            sequences[0] = sequences[0] + 0 * blank.to(sequences[0].dtype)
         return sequences
 
     def encode(

@@ -1,0 +1,71 @@
+"""How a run is spread over the machine, and what tells two runs apart."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from vlfilter.data.storage import read_bytes
+from vlfilter.errors import VlfilterError
+from vlfilter.models.digests import file_digest, model_digest
+from vlfilter.training.settings import FREE_FIELDS, MACHINE_FIELDS, TrainSettings
+
+CODE_VERSION = 1  # goes up when the same settings would train another model
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`device` cpu or cuda, one process each; `per_device` samples at once, `accumulation` times in a step."""
+
+    device: str
+    dtype: str
+    processes: int
+    per_device: int
+    accumulation: int
+
+
+def make_plan(settings: TrainSettings) -> Plan:
+    """The plan for this machine. Raises `VlfilterError` for GPUs that are not there or a batch that does not divide."""
+    import torch
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    device = settings.device if settings.device != "auto" else "cuda" if gpus else "cpu"
+    processes = settings.processes or (gpus if device == "cuda" else 1)
+    if device == "cuda" and (not gpus or processes > gpus):
+        raise VlfilterError(f"{processes or 1} processes on CUDA need as many GPUs; there are {gpus}.")
+    share, left = divmod(settings.batch_size, processes)
+    per_device = min(settings.per_device_batch, share)
+    if left or not per_device or share % per_device:
+        raise VlfilterError(
+            f"batch_size {settings.batch_size} is not a multiple of {processes} processes times "
+            f"per_device_batch {settings.per_device_batch}."
+        )
+    dtype = settings.dtype if settings.dtype != "auto" else "bfloat16" if device == "cuda" else "float32"
+    return Plan(device, dtype, processes, per_device, share // per_device)
+
+
+def identity(settings: TrainSettings, plan: Plan) -> dict[str, Any]:
+    """What decides the result, `what` (settings, data, weights) and `how` (the machine's share).
+
+    A finished model is told by `what`; a run is resumed only where both agree. Images are not read for this.
+    """
+    from vlfilter.training.start import projector_path
+
+    dumped = settings.model_dump(mode="json")
+    ours = FREE_FIELDS | MACHINE_FIELDS | {"data", "images", "model", "language_model", "vision_tower", "projector"}
+    weights = {
+        "model": settings.model and model_digest(settings.model),
+        "language_model": settings.language_model and model_digest(settings.language_model),
+        "vision_tower": settings.vision_tower and model_digest(settings.vision_tower, tokenizer=False),
+        "projector": settings.projector and file_digest(projector_path(settings.projector)),
+    }
+    what = {name: value for name, value in dumped.items() if name not in ours}
+    what |= {"data": hashlib.sha256(read_bytes(settings.data)).hexdigest(), "images": settings.images}
+    what |= {name: digest for name, digest in weights.items() if digest} | {"code": CODE_VERSION}
+    return {"what": what, "how": asdict(plan) | {"zero": settings.zero}}
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """The names whose values differ."""
+    return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))

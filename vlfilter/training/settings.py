@@ -1,0 +1,158 @@
+"""What a fine-tuning run is told: one model for the UI's form, the command line and YAML; and the published recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from vlfilter.data.storage import is_local
+from vlfilter.errors import VlfilterError
+
+# how a run is carried out: a finished model does not depend on these (beyond rounding)
+MACHINE_FIELDS = {"device", "processes", "zero", "per_device_batch", "data_workers", "gradient_checkpointing"}
+# what may change while a run is under way
+FREE_FIELDS = {"output", "data_workers", "report_to", "save_steps", "save_total_limit", "bad_rows"}
+
+
+class TrainSettings(BaseModel):
+    """Fine-tune a vision-language model on conversations about images (MLM-Filter, arXiv 2403.02677, and LLaVA-1.5).
+
+    It starts from a whole checkpoint (`model`), or from a language model, a vision tower and a projector.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: str = Field(description="Conversations in LLaVA's JSON format.", examples=["instructions.json"])
+    images: str = Field(description="The folder (or s3:// prefix) that the rows' image paths start from.")
+    output: str = Field(description="A local folder for the model, its checkpoints, the loss curve and the log.")
+
+    model: str | None = Field(default=None, description="Start from this checkpoint in the published layout.")
+    language_model: str | None = Field(default=None, description="Or from this language model (folder or hub name),")
+    vision_tower: str | None = Field(default=None, description="this vision tower (folder or hub name),")
+    projector: str | None = Field(
+        default=None, description="and this projector: mm_projector.bin, or the folder or hub name that has it."
+    )
+    projector_kind: str = Field(default="mlp2x_gelu", description="linear, mlp2x_gelu or aapool_mlp.")
+    image_tokens: int = Field(default=144, ge=1, description="Tokens of an image after aapool_mlp.")
+    select_layer: int = Field(default=-2, description="Which layer of the vision tower is read; -1 is the last.")
+    select_feature: Literal["patch", "cls_patch"] = "patch"
+
+    template: str = Field(default="vicuna_v1", description="Conversation template, as `vlfilter score` knows them.")
+    bos: Literal["automatic", "always"] = Field(
+        default="automatic",
+        description="Begin a sample with bos where the tokenizer itself does (so it is scored), or always.",
+    )
+    image_mode: Literal["pad", "squash", "processor"] = Field(
+        default="pad", description="Pad to a square, ignore the aspect ratio, or do as the tower's processor does."
+    )
+    max_length: int = Field(default=2048, ge=8, description="Longest sequence, the image's positions included.")
+
+    trainable: Literal["projector", "language+projector"] = "language+projector"
+    epochs: int = Field(default=1, ge=1)
+    batch_size: int = Field(default=128, ge=1, description="Samples in one optimiser step, over all processes.")
+    per_device_batch: int = Field(
+        default=4, ge=1, le=64, description="Samples that one process handles at once; the rest is accumulated."
+    )
+    learning_rate: float = Field(default=2e-5, gt=0)
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0, description="Norms and biases are spared.")
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    group_by_modality_length: bool = Field(default=True, description="Batches of like kind and like length.")
+    gradient_checkpointing: bool = True
+    seed: int = 42
+
+    zero: Literal["none", "2", "3"] = Field(default="3", description="DeepSpeed's ZeRO stage.")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+        default="auto", description="auto is bfloat16 on CUDA and float32 on CPU."
+    )
+    tf32: bool = Field(default=True, description="Let CUDA multiply float32 matrices in TF32.")
+    processes: int | None = Field(default=None, ge=1, description="One a GPU; by default all GPUs, or one on CPU.")
+    data_workers: int = Field(default=4, ge=0, description="Processes that decode images beside each trainer.")
+    save_steps: int = Field(default=1000, ge=1, description="Steps between checkpoints to resume from.")
+    save_total_limit: int = Field(default=1, ge=1, description="Checkpoints to keep.")
+    bad_rows: float = Field(
+        default=0.01, ge=0, le=1, description="Fraction of rows that may be skipped (missing or broken images)."
+    )
+    report_to: Literal["none", "wandb"] = "none"
+
+    @field_validator("zero", mode="before")
+    @classmethod
+    def _stage(cls, zero: Any) -> Any:
+        return str(zero) if isinstance(zero, int) else zero
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainSettings:
+        parts = {"language_model": self.language_model, "vision_tower": self.vision_tower}
+        given = [name for name, value in {**parts, "projector": self.projector}.items() if value]
+        if self.model and given:
+            raise ValueError(f"model is a whole checkpoint: do not give {' and '.join(given)} beside it")
+        if not self.model and not all(parts.values()):
+            raise ValueError("give model, or language_model and vision_tower (and a projector)")
+        if not self.model and not self.projector and self.trainable != "projector":
+            raise ValueError(
+                "give the projector that was pretrained for this language model, or train one first "
+                "(trainable: projector, or a recipe that ends in _projector)"
+            )
+        if not is_local(self.output):
+            raise ValueError("output must be a local folder: checkpoints are written by several processes")
+        return self
+
+
+_STAGE_1: dict[str, Any] = {
+    "template": "plain", "trainable": "projector", "learning_rate": 1e-3, "epochs": 1, "zero": "2",
+    "image_mode": "processor", "group_by_modality_length": False, "save_steps": 24000,
+}  # fmt: skip
+_VICUNA: dict[str, Any] = {
+    "language_model": "lmsys/vicuna-13b-v1.5", "vision_tower": "openai/clip-vit-large-patch14-336",
+    "projector_kind": "mlp2x_gelu", "select_layer": -2, "max_length": 2048,
+}  # fmt: skip
+_QWEN: dict[str, Any] = {
+    "language_model": "Qwen/Qwen2.5-1.5B-Instruct", "vision_tower": "google/siglip-so400m-patch14-384",
+    "projector_kind": "aapool_mlp", "image_tokens": 144, "select_layer": -1,
+}  # fmt: skip
+
+# Sources: MLM_Filter, LLaVA_ft/scripts/v1_5/finetune.sh and pretrain.sh; LLaVA-Unified/scripts/mlm_filter/finetune.sh
+# and pretrain.sh. Batch sizes are those of eight GPUs together.
+RECIPES: dict[str, dict[str, Any]] = {
+    "mlm_filter_13b": _VICUNA | {
+        "projector": "liuhaotian/llava-v1.5-mlp2x-336px-pretrain-vicuna-13b-v1.5", "template": "vicuna_v1",
+        "epochs": 2, "batch_size": 128, "per_device_batch": 16, "learning_rate": 2e-5, "zero": "3",
+        "save_steps": 50000,
+    },
+    "mlm_filter_13b_projector": _VICUNA | _STAGE_1 | {"batch_size": 256, "per_device_batch": 32},
+    "mlm_filter_qwen2.5_1.5b": _QWEN | {
+        "template": "qwen_instruct", "epochs": 1, "batch_size": 128, "per_device_batch": 4, "learning_rate": 2e-5,
+        "max_length": 4096, "zero": "3", "save_steps": 1000, "save_total_limit": 1,
+    },
+    "mlm_filter_qwen2.5_1.5b_projector": _QWEN | _STAGE_1 | {
+        "batch_size": 512, "per_device_batch": 64, "max_length": 2048,
+    },
+    # for tests and demonstrations, a checkpoint of some thousand parameters on a CPU
+    "mlm_filter_tiny": {
+        "template": "vicuna_v1", "epochs": 1, "batch_size": 8, "per_device_batch": 4, "learning_rate": 2e-3,
+        "max_length": 512, "zero": "none", "device": "cpu", "processes": 1, "data_workers": 0, "save_steps": 50,
+        "gradient_checkpointing": False,
+    },
+}  # fmt: skip
+
+
+def train_settings(values: Mapping[str, Any], recipe: str | None = None) -> TrainSettings:
+    """Settings from a recipe's values and one's own over them. Raises `VlfilterError` saying what does not fit.
+
+    A `model` of one's own takes the place of the recipe's language model, tower and projector.
+    """
+    if recipe is not None and recipe not in RECIPES:
+        raise VlfilterError(f"no recipe is called {recipe!r}. There are: {', '.join(RECIPES)}.")
+    start = dict(RECIPES[recipe]) if recipe else {}
+    if values.get("model"):
+        for part in ("language_model", "vision_tower", "projector"):
+            start.pop(part, None)
+    try:
+        return TrainSettings.model_validate({**start, **values})
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg']}" for item in error.errors()]
+        raise VlfilterError("the training settings do not fit: " + "; ".join(lines)) from None

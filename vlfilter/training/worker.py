@@ -1,0 +1,137 @@
+"""One process of a fine-tuning run, started by torchrun: `python -m vlfilter.training.worker JOB.json`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from vlfilter.errors import VlfilterError
+from vlfilter.training.plan import Plan
+from vlfilter.training.run_folder import RunFolder, cut_metrics, drop_incomplete, last_complete
+from vlfilter.training.settings import TrainSettings
+
+WATCHED = "VLFILTER_LAUNCHER_ON_STDIN"  # set by the launcher, whose end closes our standard input
+
+
+def main(job: str) -> None:
+    """Train, and leave without the interpreter's own ending: gloo's threads sometimes abort in it after all is done."""
+    if os.environ.get(WATCHED):
+        threading.Thread(target=_end_with_the_launcher, daemon=True).start()
+    told: dict[str, Any] = json.loads(Path(job).read_text())
+    settings, plan = TrainSettings.model_validate(told["settings"]), Plan(**told["plan"])
+    code = 0
+    try:
+        run(settings, plan)
+    except BaseException as error:  # whatever it is, the launcher must be able to tell
+        code = 1
+        text = str(error) if isinstance(error, VlfilterError) else traceback.format_exc()
+        with suppress(OSError):
+            RunFolder(Path(settings.output)).error(int(os.environ.get("RANK", "0"))).write_text(text)
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _end_with_the_launcher() -> None:
+    while os.read(0, 4096):
+        pass
+    os._exit(1)
+
+
+def run(settings: TrainSettings, plan: Plan) -> None:
+    """Train from the last complete checkpoint, or from the start, and write the model."""
+    import torch
+    import torch.distributed as dist
+
+    from vlfilter.models.bodies import attention
+    from vlfilter.models.vlm import VisionLanguageModel
+    from vlfilter.models.weights import empty_parameters, fill
+    from vlfilter.training.causal import CausalVlm
+    from vlfilter.training.export import export
+    from vlfilter.training.sharded import fill_sharded, gathered_state
+    from vlfilter.training.start import open_start
+    from vlfilter.training.trainer import VlmTrainer, training_arguments
+
+    folder, rank = RunFolder(Path(settings.output)), int(os.environ.get("RANK", "0"))
+    print(f"rank {rank} of {plan.processes}, process {os.getpid()}", flush=True)  # noqa: T201
+    if settings.zero != "none":
+        _init_deepspeed(plan)
+    start = open_start(settings)
+    with empty_parameters():
+        # before the TrainingArguments exist: from then on, transformers itself would shard what is built
+        vlm = VisionLanguageModel(start.config, attention(start.config.body.model_type, plan.device))
+    arguments = training_arguments(settings, plan)
+    dtype = torch.bfloat16 if plan.dtype == "bfloat16" else torch.float32
+    # DeepSpeed keeps float32 copies of what it updates; without it the weights themselves must be float32
+    held = torch.float32 if settings.zero == "none" else dtype
+    origin = str(settings.model or settings.language_model)
+    sharded = settings.zero == "3"
+    if sharded:
+        fill_sharded(vlm, start.tensors, origin, held)
+    else:
+        fill(vlm, start.tensors, origin, arguments.device, lambda _: held)
+    if settings.trainable == "projector":
+        vlm.requires_grad_(False)
+        vlm.projector.requires_grad_(True)
+    if settings.gradient_checkpointing:
+        vlm.body.gradient_checkpointing_enable({"use_reentrant": False})
+    model = CausalVlm(vlm)
+    data, lengths = _data(settings, folder, start)
+    trainer = VlmTrainer(model, arguments, data, lengths, settings, plan)
+    _check_spread(trainer, settings, plan)
+    found = last_complete(folder.checkpoints)
+    if rank == 0:
+        drop_incomplete(folder.checkpoints)
+        cut_metrics(folder.metrics, found[0] if found else 0)
+        print(f"starting {f'again from step {found[0]}' if found else 'from the beginning'}", flush=True)  # noqa: T201
+    if dist.is_initialized():
+        dist.barrier()
+    trainer.train(resume_from_checkpoint=str(found[1]) if found else None)
+    state = gathered_state(vlm, sharded=sharded)
+    if rank == 0:
+        export(folder.model, vlm, start, state, dtype, whole=settings.trainable != "projector")
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def _init_deepspeed(plan: Plan) -> None:
+    """ZeRO-3 asks deepspeed.comm for the number of processes before the Trainer would tell it."""
+    import deepspeed
+
+    if plan.device == "cpu":
+        # Its kernel for shared memory is compiled for a minute on first use; gloo does without.
+        sys.modules["deepspeed.comm.torch"].build_shm_op = lambda: None  # type: ignore[attr-defined]
+    deepspeed.init_distributed("nccl" if plan.device == "cuda" else "gloo")
+
+
+def _data(settings: TrainSettings, folder: RunFolder, start: Any) -> tuple[Any, tuple[int, ...]]:
+    from vlfilter.data.annotations import read_instructions
+    from vlfilter.models.folders import read_json
+    from vlfilter.training.data_check import DataReport
+    from vlfilter.training.dataset import ConversationDataset
+    from vlfilter.training.start import make_encoder
+
+    report = DataReport.from_json(read_json(folder.report)["report"])
+    rows, _ = read_instructions(settings.data)
+    used = [rows[number] for number in report.used]
+    return ConversationDataset(used, settings.images, make_encoder(start, settings), start.images), report.lengths
+
+
+def _check_spread(trainer: Any, settings: TrainSettings, plan: Plan) -> None:
+    """Accelerate falls back to fewer processes or to plain replication silently: that must not pass for ZeRO."""
+    from accelerate.utils import DistributedType
+
+    kind, count = trainer.accelerator.distributed_type, trainer.accelerator.num_processes
+    if count != plan.processes or (kind == DistributedType.DEEPSPEED) != (settings.zero != "none"):
+        raise VlfilterError(f"asked for {plan.processes} processes with ZeRO {settings.zero}, got {count} with {kind}.")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
