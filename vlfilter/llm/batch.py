@@ -71,7 +71,7 @@ class BatchRun:
         self._jobs = JobStore(settings.cache)
 
     async def run(self, pending: Mapping[str, Request]) -> None:
-        """Raises `BudgetExceededError` where the new jobs do not fit: none is submitted, the adopted ones are fetched."""
+        """Raises `BudgetExceededError` where the new jobs do not fit: none is submitted, adopted ones are fetched."""
         left = dict(pending)
         jobs = await self._adopt(left)
         refused: BudgetExceededError | None = None

@@ -1,4 +1,4 @@
-"""The records of batch jobs that are under way: written before a job is handed in, gone when its answers are fetched."""
+"""The records of batch jobs under way: written before a job is handed in, gone when its answers are fetched."""
 
 from __future__ import annotations
 
