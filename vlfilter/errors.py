@@ -11,5 +11,9 @@ class StorageError(VlfilterError):
     """A place cannot be written or read now; worth another try."""
 
 
+class ServerError(StorageError):
+    """A server that computes for us does not answer now; worth another try."""
+
+
 class ShardError(VlfilterError):
     """One shard cannot be read at all; the others go on."""

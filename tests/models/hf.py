@@ -13,11 +13,14 @@ from transformers import PreTrainedTokenizerFast
 
 from tests.models import small
 from vlfilter.models.checkpoints import save_vlm
+from vlfilter.models.conversation import TEMPLATES
 from vlfilter.models.preprocess import default_settings
 from vlfilter.models.tokenizer import TextTokenizer, wrap_tokenizer
 from vlfilter.models.vlm import VisionLanguageModel
+from vlfilter.scoring.mlm_filter_prompts import METRICS, instruction
 
-TEXTS = ["A chat between a curious user and an artificial intelligence assistant.", "Text Caption: a red bus in London"]
+TEXTS = [instruction(metric, "a red bus in London", version) for metric in METRICS for version in (1, 2)]
+TEXTS += [TEMPLATES["vicuna_v1"].prompt("")]
 
 
 @cache
@@ -29,7 +32,7 @@ def tokenizer(specials: tuple[str, ...] = (), bos: bool = True) -> TextTokenizer
     tokens.decoder = decoders.ByteLevel()
     named = ["<pad>", "<unk>", "<s>", "</s>", *specials]
     trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=named, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=900, special_tokens=named, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
     tokens.train_from_iterator(TEXTS * 2, trainer)
     if bos:
@@ -44,7 +47,11 @@ def build(body: str = "llama", feature: str = "patch", tied: bool = False) -> tu
     qwen = body == "qwen2"
     text = tokenizer(("<|im_start|>", "<|im_end|>"), bos=False) if qwen else tokenizer()
     config = small.config(body, "clip", "mlp2x_gelu", select_layer=-2, select_feature=feature)
-    fields: dict[str, Any] = {"vocab_size": len(text.hf), "max_position_embeddings": 2048, "tie_word_embeddings": tied}
+    fields: dict[str, Any] = {
+        "vocab_size": len(text.hf), "max_position_embeddings": 2048, "tie_word_embeddings": tied,
+        "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 2, "num_key_value_heads": 1,
+        "head_dim": 32,  # vLLM's attention on a CPU knows no smaller one
+    }  # fmt: skip
     shaped = type(config.body).from_dict(config.body.to_dict() | fields)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -53,6 +60,8 @@ def build(body: str = "llama", feature: str = "patch", tied: bool = False) -> tu
             for parameter in model.parameters():
                 if parameter.ndim > 1:
                     parameter.normal_(std=0.15)
+            if not tied:  # it likes to answer with numbers
+                model.lm_head.weight[[text.ids(str(digit))[0] for digit in range(10)]] *= 4
     return model.eval(), text
 
 

@@ -27,6 +27,7 @@ from vlfilter.models.locate import (
     vision_source,
 )
 from vlfilter.models.preprocess import ImageSettings, image_settings, preprocessor_config
+from vlfilter.models.projectors import image_tokens
 from vlfilter.models.quantize import Quantize, check_quantize, quantize_linears
 from vlfilter.models.tokenizer import TextTokenizer, load_tokenizer
 from vlfilter.models.vision import VisionConfig, vision_config
@@ -61,6 +62,15 @@ class OpenedVlm:
     tokenizer: TextTokenizer
     images: ImageSettings
     tensors: dict[str, StoredTensor]
+
+    @property
+    def image_tokens(self) -> int:
+        """Positions that one image takes in the sequence."""
+        tower = self.config.vision
+        patches = (int(tower.image_size) // int(tower.patch_size)) ** 2
+        if tower.model_type == "clip_vision_model" and self.config.select_feature == "cls_patch":
+            patches += 1
+        return image_tokens(self.config.projector, patches)
 
 
 def open_vlm(model: str, *, head: Head = "score", base: str | None = None, vision: VisionWeights = "auto") -> OpenedVlm:

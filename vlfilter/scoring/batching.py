@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vlfilter.data.samples import SampleError, Status
+from vlfilter.errors import VlfilterError
 from vlfilter.scoring.base import Prepared, Scorer
 from vlfilter.scoring.pipeline import describe
 
@@ -52,6 +53,8 @@ class BatchRunner:
                 columns = self.scorer.score(batch)
             self.scored = True
             return [self._row(columns, i) for i in range(len(batch))]
+        except VlfilterError:  # such as a server that is gone: no sample's fault, so the shard fails and not its rows
+            raise
         except Exception as error:
             memory = is_out_of_memory(error)
             if not memory and is_device_lost(error):

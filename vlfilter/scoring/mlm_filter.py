@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
 from vlfilter.data.samples import ImageText, Interleaved, SampleError, Status
 from vlfilter.errors import VlfilterError
@@ -18,15 +17,17 @@ from vlfilter.models.folders import hub_file, local_folder, model_folder, read_j
 from vlfilter.models.locate import VisionSource, VisionWeights, check_vlm_folder, vision_source
 from vlfilter.models.preprocess import to_pixels
 from vlfilter.models.quantize import check_quantize
-from vlfilter.scoring.answers import read_original, read_score
 from vlfilter.scoring.base import Prepared, ScorerSettings
+from vlfilter.scoring.mlm_filter_columns import expected_columns, greedy_columns, score_columns
 from vlfilter.scoring.mlm_filter_prompts import METRICS, read_metrics
 from vlfilter.scoring.mlm_filter_text import Asker, Questions, caption_room
-from vlfilter.scoring.numbers import NumberTree, entropy, expectation, space_token
+from vlfilter.scoring.numbers import NumberTree, space_token
 from vlfilter.scoring.options import COMPAT, DTYPES, choose, read_options
 
 if TYPE_CHECKING:
-    from vlfilter.models.checkpoints import LoadedVlm
+    from vlfilter.models.checkpoints import LoadedVlm, OpenedVlm
+    from vlfilter.scoring.vllm_backend import VllmBackend
+    from vlfilter.scoring.vllm_client import VllmClient
 
 CODE_VERSION = 1  # raised by whoever changes a score
 ANSWER_TOKENS = 3  # "100" of a tokenizer that writes digit by digit
@@ -43,6 +44,9 @@ class MlmFilterOptions:
     own, as the published scoring) or `pad` (as the training). `space` is `published` (a blank before the answer) or
     `trained` (none where the training had none: Qwen's). `model_base` names the language model of a projector-only
     checkpoint, `quantize` is `8bit` or `4bit` (needs bitsandbytes).
+
+    `backend` is `transformers` (in this process) or `vllm`: the running server at `base_url`, which serves the same
+    checkpoint under its path, its folder's name, or `served_model`; at most `in_flight` requests wait there at a time.
     """
 
     metric: str = "all"
@@ -55,24 +59,19 @@ class MlmFilterOptions:
     model_base: str = ""
     quantize: str = "none"
     vision: str = "auto"
+    backend: str = "transformers"
+    base_url: str = ""
+    served_model: str = ""
+    in_flight: int = 64
+
+
+WHERE_ONLY = ("base_url", "served_model", "in_flight")  # options that change no score
 
 
 @dataclass(frozen=True, slots=True)
 class _Payload:
     questions: Questions
     pixels: np.ndarray  # (H, W, 3) uint8
-
-
-def score_columns(metrics: Sequence[str]) -> pa.Schema:
-    """For each metric its score (0 to 100), the whole number answered or likeliest, and the entropy in nats."""
-    fields = []
-    for metric in metrics:
-        fields += [
-            pa.field(f"{metric}_score", pa.float32()),
-            pa.field(f"{metric}_answer", pa.int16()),
-            pa.field(f"{metric}_entropy", pa.float32()),
-        ]
-    return pa.schema([*fields, pa.field("truncated", pa.bool_())])
 
 
 class MlmFilter:
@@ -95,6 +94,7 @@ class MlmFilter:
         choose(self.name, "option space", options.space, ("published", "trained"))
         choose(self.name, "option quantize", options.quantize, ("none", "8bit", "4bit"))
         choose(self.name, "option vision", options.vision, ("auto", "embedded", "hub"))
+        choose(self.name, "option backend", options.backend, ("transformers", "vllm"))
         choose(self.name, "compat", settings.compat, COMPAT)
         choose(self.name, "dtype", settings.dtype, DTYPES)
         if options.quantize != "none":
@@ -108,6 +108,11 @@ class MlmFilter:
         if folder is not None:
             vision_source(folder, check_vlm_folder(folder, "lm", self._base), self._vision)
         self._loaded: LoadedVlm | None = None
+        self._server: VllmBackend | None = None
+        if options.backend == "vllm":
+            self._client()
+            if self.original or options.quantize != "none":
+                raise VlfilterError(f"{self.name}: compat and the option quantize are for backend transformers.")
 
     @property
     def _vision(self) -> VisionWeights:
@@ -134,13 +139,16 @@ class MlmFilter:
             "vision": vision,
             "dtype": self.settings.dtype,
             "compat": self.settings.compat,
-            "options": asdict(self.options),
+            "options": {name: value for name, value in asdict(self.options).items() if name not in WHERE_ONLY},
         }
 
     def load(self) -> None:
         from vlfilter.models.startup import import_transformers
 
         import_transformers()
+        if self.options.backend == "vllm":
+            self._connect()
+            return
         from vlfilter.models.checkpoints import load_vlm
         from vlfilter.models.device import resolve_device, resolve_dtype
 
@@ -158,10 +166,35 @@ class MlmFilter:
         if self.options.image_mode == "pad":
             loaded = replace(loaded, images=replace(loaded.images, resize="pad"))
         self._tree = NumberTree.of(loaded.tokenizer)
-        self._asker = self._make_asker(loaded)
+        self._asker = self._make_asker(loaded, loaded.model.image_tokens)
         self._loaded = loaded
 
-    def _make_asker(self, loaded: LoadedVlm) -> Asker:
+    def _client(self) -> VllmClient:
+        from vlfilter.scoring.vllm_client import VllmClient
+
+        return VllmClient(self.options.base_url, self.options.in_flight)
+
+    @property
+    def _served(self) -> list[str]:
+        own = self.settings.model.rstrip("/")
+        return [self.options.served_model] if self.options.served_model else [own, own.rsplit("/", 1)[-1]]
+
+    def check_server(self) -> None:
+        """Raises `VlfilterError` when the server that the options name does not answer or serves another model."""
+        if self.options.backend == "vllm":
+            self._client().served(self._served)
+
+    def _connect(self) -> None:
+        from vlfilter.models.checkpoints import open_vlm
+        from vlfilter.scoring.vllm_backend import VllmBackend
+
+        folder = str(model_folder(self.settings.model))
+        opened = open_vlm(folder, head="lm", base=self.options.model_base or None, vision=self._vision)
+        images = replace(opened.images, resize="pad") if self.options.image_mode == "pad" else opened.images
+        asker = self._make_asker(opened, opened.image_tokens)
+        self._server = VllmBackend(self._client(), asker, images, self._served)
+
+    def _make_asker(self, loaded: LoadedVlm | OpenedVlm, image_tokens: int) -> Asker:
         body = loaded.config.body
         template, version = self._words(body_kind(loaded.config.published, self.settings.model), int(body.vocab_size))
         spaced = self.options.space == "published" or template.answer_gap == " "
@@ -174,7 +207,7 @@ class MlmFilter:
             bos=loaded.tokenizer.automatic_bos,
             space=space_token(loaded.tokenizer) if spaced else None,
             caption_tokens=self.options.caption_max_tokens,
-            image_tokens=loaded.model.image_tokens,
+            image_tokens=image_tokens,
             # within a sliding window (Phi 3, Gemma 2) it is as if there were none, and the lanes' mask knows none
             context=min(context, getattr(body, "sliding_window", None) or context),
             original=self.original,
@@ -201,6 +234,8 @@ class MlmFilter:
     def prepare(self, content: ImageText | Interleaved) -> Prepared:
         if not isinstance(content, ImageText):
             raise SampleError(Status.UNSUPPORTED, "mlm_filter needs one image with one caption, not a document")
+        if self._server is not None:
+            return self._server.prepare(content)
         loaded = self.loaded
         questions = self._asker.ask(content.caption)
         lanes = sum(len(lane) for lane in questions.lanes) + len(questions.lanes) * len(self._tree.nodes)
@@ -208,6 +243,8 @@ class MlmFilter:
         return Prepared(tokens, _Payload(questions, to_pixels(content.image, loaded.images)))
 
     def score(self, batch: Sequence[Prepared]) -> dict[str, Sequence[Any]]:
+        if self._server is not None:
+            return self._server.score([prepared.payload for prepared in batch], self.options.answer)
         import torch
 
         from vlfilter.models.lanes import Row
@@ -243,34 +280,3 @@ class MlmFilter:
             return ANSWER_TOKENS
         v2 = self._asker.version == 2
         return 1 if v2 and "llama-3" in model_name(self.settings.model).lower() else 2
-
-
-def expected_columns(metrics: Sequence[str], probabilities: np.ndarray) -> dict[str, Sequence[Any]]:
-    """Distributions (B, metrics, 101) as columns."""
-    scores, spread = expectation(probabilities), entropy(probabilities)
-    likeliest = probabilities.argmax(-1)
-    columns: dict[str, Sequence[Any]] = {}
-    for i, metric in enumerate(metrics):
-        columns[f"{metric}_score"] = scores[:, i].tolist()
-        columns[f"{metric}_answer"] = likeliest[:, i].tolist()
-        columns[f"{metric}_entropy"] = spread[:, i].tolist()
-    return columns
-
-
-def greedy_columns(metrics: Sequence[str], texts: Sequence[Sequence[str]], original: bool) -> dict[str, Sequence[Any]]:
-    """Answered texts (B, metrics) as columns; what is no number from 0 to 100 is an error in its place."""
-    columns: dict[str, list[Any]] = {}
-    for i, metric in enumerate(metrics):
-        answers: list[Any] = []
-        for row in texts:
-            number = read_original(row[i]) if original else read_score(row[i])
-            if number is None or not 0 <= number <= 100:
-                reason = f"{metric}: the model answered {row[i]!r}, which is no number from 0 to 100"
-                answers.append(SampleError(Status.FAILED, reason))
-            else:
-                answers.append(number)
-        numbers = [answer if isinstance(answer, int) else None for answer in answers]
-        columns[f"{metric}_score"] = [float(answer) if isinstance(answer, int) else answer for answer in answers]
-        columns[f"{metric}_answer"] = numbers
-        columns[f"{metric}_entropy"] = [None] * len(texts)
-    return dict(columns)

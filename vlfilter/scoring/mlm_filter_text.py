@@ -47,11 +47,15 @@ class Asker:
         The original cuts the finished prompt at its end instead. A literal `<image>` in a caption becomes the word.
         """
         caption = caption.replace(IMAGE_PLACEHOLDER, "image")
-        shown = caption if self.original else cut_text(self.tokenizer, caption, self.caption_tokens)
+        shown = self.shown(caption)
         full = [self._ids(metric, shown) for metric in self.metrics]
         whole = [self._cut(ids) for ids in full] if self.original else full
         shared = _shared(whole)
         return Questions(whole[0][:shared], [ids[shared:] for ids in whole], shown != caption or whole != full)
+
+    def shown(self, caption: str) -> str:
+        """What the questions show of a caption."""
+        return caption if self.original else cut_text(self.tokenizer, caption, self.caption_tokens)
 
     def prompt(self, metric: str, caption: str) -> str:
         """The text of one question, with `<image>` where the image stands."""
