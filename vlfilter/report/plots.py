@@ -28,12 +28,12 @@ def score_histograms(output: str) -> bytes:
     scores = Scores.open(output)
     found = [d for scorer in scores.schemas for d in collect(scores, scorer).distributions]
     columns = min(3, max(1, len(found)))
-    figure = _figure(4.2 * columns, 2.9 * max(1, math.ceil(len(found) / columns)))
+    figure = new_figure(4.2 * columns, 2.9 * max(1, math.ceil(len(found) / columns)))
     for place, distribution in enumerate(found, 1):
         _histogram(figure.add_subplot(math.ceil(len(found) / columns), columns, place), distribution)
     if not found:
         figure.text(0.5, 0.5, "no scores yet", ha="center", color=MUTED)
-    _style(figure.axes)
+    style(figure.axes)
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=110)
     return file.getvalue()
@@ -41,7 +41,7 @@ def score_histograms(output: str) -> bytes:
 
 def distribution_plot(distribution: Distribution, thresholds: Mapping[str, float]) -> str:
     """Histogram beside keep rate against threshold, as an SVG data URL; `thresholds` (by label) are marked in both."""
-    figure = _figure(9.6, 2.9)
+    figure = new_figure(9.6, 2.9)
     bars, curve = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
     _histogram(bars, distribution)
     steps, rates = distribution.keep_rates()
@@ -69,7 +69,7 @@ def scatter_plot(found: Correlations) -> str:
     if not pairs:
         return ""
     columns = min(3, len(pairs))
-    figure = _figure(3.3 * columns, 3.0 * math.ceil(len(pairs) / columns))
+    figure = new_figure(3.3 * columns, 3.0 * math.ceil(len(pairs) / columns))
     for place, (a, b) in enumerate(pairs, 1):
         axes = figure.add_subplot(math.ceil(len(pairs) / columns), columns, place)
         points = found.sample[:MAX_POINTS][:, [a, b]]
@@ -87,7 +87,7 @@ def _histogram(axes: Axes, distribution: Distribution) -> None:
     axes.set_ylabel("samples")
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -98,7 +98,7 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _style(axes: Sequence[Axes]) -> None:
+def style(axes: Sequence[Axes]) -> None:
     for one in axes:
         one.spines[["top", "right"]].set_visible(False)
         one.spines[["left", "bottom"]].set_color("#cbd2d9")
@@ -112,7 +112,7 @@ def _svg(figure: Figure) -> str:
     """As an image and not as markup: nothing in an SVG image is ever run or fetched by a browser."""
     from matplotlib import rc_context
 
-    _style(figure.axes)
+    style(figure.axes)
     file = io.BytesIO()
     options: dict[str, Any] = {"svg.hashsalt": "vlfilter", "svg.fonttype": "path"}
     with rc_context(options):

@@ -76,5 +76,10 @@ RECIPES = {recipe.name: recipe for recipe in (*_published(), *_fractions())}
 def recipe(name: str) -> Recipe:
     """A recipe by name. Raises `VlfilterError` for an unknown one."""
     if name not in RECIPES:
-        raise VlfilterError(f"no recipe is called {name!r}. There are: {', '.join(RECIPES)}.")
+        named = ", ".join(one.name for one in _published())
+        metrics, amounts = ", ".join(METRICS), ", ".join(map(str, PERCENTAGES))
+        raise VlfilterError(
+            f"no recipe is called {name!r}. There are: {named}, and datacomp_X_topN for X of clip, {metrics} and N of "
+            f"{amounts}."
+        )
     return RECIPES[name]

@@ -22,6 +22,7 @@ class Places:
     balanced: str
     instructions: str
     training_images: str
+    training: str  # the folder of the fine-tuning run
     model: str
     scores: str
     kept: str
@@ -37,7 +38,8 @@ class Places:
             "balanced": "balanced.parquet",
             "instructions": "instructions.json",
             "training_images": "images",
-            "model": "model",
+            "training": "finetune",
+            "model": "finetune/model",
             "scores": "scores",
             "kept": "kept.npy",
         }

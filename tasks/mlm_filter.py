@@ -1,0 +1,108 @@
+"""The steps of MLM-Filter's flow: each looks at its own file first, and does what that does not show as done."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.mlm_filter_artifacts import (
+    balance_table,
+    cluster_table,
+    grade_table,
+    loss_curve,
+    selection_note,
+)
+from vlfilter.errors import StorageError
+from vlfilter.llm.client import Judge
+from vlfilter.methods.mlm_filter import choosing, sampling
+from vlfilter.methods.mlm_filter.balancing import balance_grades
+from vlfilter.methods.mlm_filter.grading import grade_pairs
+from vlfilter.methods.mlm_filter.mixing import check_images, mix_instructions
+from vlfilter.methods.mlm_filter.places import Places, link_general_images
+from vlfilter.methods.mlm_filter.steps import BalanceStep, GradeStep, MixStep, SampleStep, SelectStep
+from vlfilter.training.settings import TrainSettings
+
+
+def _worth_another_try(_task: Any, _run: Any, state: Any) -> bool:
+    return isinstance(state.data, StorageError)
+
+
+def _delays(retries: int) -> list[float]:
+    return [random.uniform(0.5, 1.5) * 2 ** (attempt + 1) for attempt in range(retries)]  # noqa: S311 - only jitter
+
+
+# The file and its receipt are the proof that a step is done; Prefect's cache would be a second truth.
+POLICY: dict[str, Any] = {
+    "cache_policy": NO_CACHE,
+    "persist_result": False,
+    "retries": 2,
+    "retry_delay_seconds": _delays,
+    "retry_condition_fn": _worth_another_try,
+}
+
+
+@task(name="sample pairs", **POLICY)
+def sample(step: SampleStep, places: Places) -> str:
+    found = sampling.sample_pairs(step.shards, places.images, places.pairs, places.captions, step.settings())
+    for line in found["broken_shards"]:
+        get_run_logger().warning("not sampled: %s", line)
+    cluster_table(found)
+    problems = ", ".join(f"{n} {status}" for status, n in found["problems"].items()) or "none without use"
+    return f"{found['pairs']} of {found['samples']} pairs chosen ({problems})"
+
+
+@task(name="grade pairs", **POLICY)
+def grade(step: GradeStep, version: int, output: str, places: Places) -> str:
+    with Judge(step.judge(output)) as judge:
+        found = grade_pairs(places.pairs, places.images, places.grades, judge, step.settings(version))
+    grade_table(found)
+    return f"{', '.join(f'{n} {status}' for status, n in found['rows'].items())} grades, ${found['usd']:.2f}"
+
+
+@task(name="balance grades", **POLICY)
+def balance(step: BalanceStep, places: Places) -> str:
+    found = balance_grades(places.grades, places.balanced, step.per_metric, step.seed)
+    for metric, rows in found["chosen"].items():
+        if rows < step.per_metric:
+            get_run_logger().warning("%s has only %d scored rows of the %d asked for", metric, rows, step.per_metric)
+    balance_table(found)
+    return f"{found['rows']} balanced grades"
+
+
+@task(name="mix instructions", **POLICY)
+def mix(step: MixStep, places: Places) -> str:
+    prefix = link_general_images(places.training_images, step.images)
+    found = mix_instructions(
+        places.balanced, places.instructions, data=step.data, rows=step.rows, image_prefix=prefix, seed=step.seed
+    )
+    for line in found["unusable"]:
+        get_run_logger().warning("%s: not used: %s", step.data, line)
+    return f"{found['quality_rows']} + {found['general_rows']} instructions in {places.instructions}"
+
+
+@task(name="check images", **POLICY)
+def check(places: Places) -> str:
+    found = check_images(places.instructions, places.training_images)
+    return f"{found['with_image']} images of {found['rows']} rows are there"
+
+
+@task(name="fine-tune", cache_policy=NO_CACHE, persist_result=False)
+def finetune(settings: TrainSettings) -> str:
+    from vlfilter.training.launch import finetune as train
+
+    try:
+        result = train(settings)
+    finally:
+        loss_curve(settings.output)
+    how = "trained" if result.fresh else "was trained already"
+    return f"{result.model} {how} in {result.steps} steps on {result.rows - result.skipped} rows"
+
+
+@task(name="select", **POLICY)
+def choose(step: SelectStep, places: Places) -> str:
+    found = choosing.choose(places.scores, step.rule, places.kept)
+    selection_note(found, places.kept)
+    return f"{found['kept']} of {found['rows']} samples in {places.kept}"
