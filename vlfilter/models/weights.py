@@ -91,17 +91,8 @@ def empty_parameters() -> Iterator[None]:
         nn.Module.register_parameter = register  # type: ignore[method-assign]
 
 
-def fill(
-    module: nn.Module,
-    tensors: Mapping[str, StoredTensor],
-    origin: str,
-    device: torch.device | str,
-    dtype_of: Callable[[str], torch.dtype],
-) -> None:
-    """Put stored tensors into a module whose parameters may lie on the meta device, one at a time, converted and moved.
-
-    Raises `VlfilterError` listing missing, unexpected and mis-shaped tensors before any is read.
-    """
+def check_fit(module: nn.Module, tensors: Mapping[str, StoredTensor], origin: str) -> None:
+    """Raises `VlfilterError` listing missing, unexpected and mis-shaped tensors; none is read."""
     wanted = module.state_dict()
     problems = [
         ("missing", sorted(wanted.keys() - tensors.keys())),
@@ -116,8 +107,22 @@ def fill(
     ]
     if lines:
         raise VlfilterError(f"{origin} does not fit its config.json. Tensors {'; '.join(lines)}.")
+
+
+def fill(
+    module: nn.Module,
+    tensors: Mapping[str, StoredTensor],
+    origin: str,
+    device: torch.device | str,
+    dtype_of: Callable[[str], torch.dtype],
+) -> None:
+    """Put stored tensors into a module whose parameters may lie on the meta device, one at a time, converted and moved.
+
+    Raises as `check_fit`, before any tensor is read.
+    """
+    check_fit(module, tensors, origin)
     trained = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
-    for name in wanted:
+    for name in module.state_dict():
         tensor = tensors[name].read().to(device=device, dtype=dtype_of(name))
         # clone what still is a view of a mapped file, so that later training or a vanished file cannot touch it
         tensor = tensor.clone() if tensor.device.type == "cpu" else tensor

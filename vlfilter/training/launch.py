@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -60,6 +62,8 @@ def finetune(settings: TrainSettings) -> FinetuneResult:
     folder = RunFolder(Path(settings.output))
     with _locked(folder) as lock:
         plan = make_plan(settings)
+        if settings.report_to == "wandb" and importlib.util.find_spec("wandb") is None:
+            raise VlfilterError("report_to is wandb, which is not installed: `pip install wandb`, or report_to none.")
         wanted = identity(settings, plan)
         done = read_done(folder)
         if done is not None:
@@ -78,6 +82,7 @@ def finetune(settings: TrainSettings) -> FinetuneResult:
             "rows": report.rows, "skipped": report.rows - len(report.used),
         }  # fmt: skip
         write_json(folder.done, finished)
+        shutil.rmtree(folder.checkpoints, ignore_errors=True)  # optimizer states, many times the model's size
         return _result(folder, finished, fresh=True, resumed_from=found[0] if found else 0)
 
 
@@ -120,11 +125,17 @@ def _checked_data(settings: TrainSettings, folder: RunFolder, wanted: dict[str, 
            "template": settings.template, "bos": settings.bos}  # fmt: skip
     if folder.report.is_file() and (stored := read_json(folder.report)).get("key") == key:
         return DataReport.from_json(stored["report"])
-    from vlfilter.training.start import make_encoder, open_start
+    from vlfilter.models.bodies import attention
+    from vlfilter.training.start import build_empty, make_encoder, open_start
 
+    start = open_start(settings)
+    empty = build_empty(
+        start, attention(start.config.body.model_type, "cpu"), str(settings.model or settings.language_model)
+    )
+    encoder = make_encoder(start, settings, empty.image_tokens)
     logger.info("checking %s and its images in %s", settings.data, settings.images)
     rows, unreadable = read_instructions(settings.data)
-    report = check_data(rows, settings.images, make_encoder(open_start(settings), settings))
+    report = check_data(rows, settings.images, encoder)
     write_json(folder.report, {"key": key, "unreadable": unreadable, "report": report.to_json()})
     refuse_bad(report, unreadable, settings.bad_rows, settings.data)
     if report.bad or unreadable:

@@ -18,9 +18,9 @@ from vlfilter.models.locate import PROJECTOR_NAMES, projector_file
 from vlfilter.models.preprocess import ImageSettings, image_settings
 from vlfilter.models.projectors import build_projector
 from vlfilter.models.tokenizer import TextTokenizer, load_tokenizer
-from vlfilter.models.vision import VisionTower, vision_config
-from vlfilter.models.vlm import VlmConfig
-from vlfilter.models.weights import StoredTensor, empty_parameters, is_derived, open_weights
+from vlfilter.models.vision import vision_config
+from vlfilter.models.vlm import VisionLanguageModel, VlmConfig
+from vlfilter.models.weights import StoredTensor, check_fit, empty_parameters, is_derived, open_weights
 from vlfilter.training.conversation_data import ConversationEncoder
 from vlfilter.training.settings import TrainSettings
 
@@ -58,18 +58,25 @@ def open_start(settings: TrainSettings) -> Start:
     return replace(start, config=config, images=images)
 
 
-def make_encoder(start: Start, settings: TrainSettings) -> ConversationEncoder:
-    """What writes samples for this model. Raises `VlfilterError` for a template or bos that it cannot write."""
+def build_empty(start: Start, attention: str, origin: str) -> VisionLanguageModel:
+    """The model on the meta device. Raises `VlfilterError` for tensors that do not fit it.
+
+    Build it before the TrainingArguments: with ZeRO-3 transformers itself shards what is built after them.
+    """
+    with empty_parameters():
+        vlm = VisionLanguageModel(start.config, attention)
+    check_fit(vlm, start.tensors, origin)
+    return vlm
+
+
+def make_encoder(start: Start, settings: TrainSettings, image_tokens: int) -> ConversationEncoder:
+    """What writes samples for this model, whose images take `image_tokens` positions.
+
+    Raises `VlfilterError` for a template or a bos that the tokenizer cannot write.
+    """
     tokenizer = start.tokenizer
     bos = tokenizer.automatic_bos if settings.bos == "automatic" else tokenizer.start
-    return ConversationEncoder(tokenizer, template(settings.template), bos, _image_tokens(start), settings.max_length)
-
-
-def _image_tokens(start: Start) -> int:
-    if start.config.projector.kind == "aapool_mlp":
-        return start.config.projector.tokens
-    with empty_parameters():
-        return VisionTower(start.config.vision, start.config.select_layer, start.config.select_feature).patches
+    return ConversationEncoder(tokenizer, template(settings.template), bos, image_tokens, settings.max_length)
 
 
 def _from_checkpoint(model: str) -> Start:

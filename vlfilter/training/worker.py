@@ -9,12 +9,21 @@ import threading
 import traceback
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from vlfilter.data.annotations import read_instructions
 from vlfilter.errors import VlfilterError
+from vlfilter.models.folders import read_json
+from vlfilter.training.data_check import DataReport
 from vlfilter.training.plan import Plan
 from vlfilter.training.run_folder import RunFolder, cut_metrics, drop_incomplete, last_complete
 from vlfilter.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from vlfilter.models.preprocess import ImageSettings
+    from vlfilter.training.conversation_data import ConversationEncoder
+    from vlfilter.training.dataset import ConversationDataset
+    from vlfilter.training.trainer import VlmTrainer
 
 WATCHED = "VLFILTER_LAUNCHER_ON_STDIN"  # set by the launcher, whose end closes our standard input
 
@@ -51,12 +60,11 @@ def run(settings: TrainSettings, plan: Plan) -> None:
     import torch.distributed as dist
 
     from vlfilter.models.bodies import attention
-    from vlfilter.models.vlm import VisionLanguageModel
-    from vlfilter.models.weights import empty_parameters, fill
+    from vlfilter.models.weights import fill
     from vlfilter.training.causal import CausalVlm
     from vlfilter.training.export import export
     from vlfilter.training.sharded import fill_sharded, gathered_state
-    from vlfilter.training.start import open_start
+    from vlfilter.training.start import build_empty, make_encoder, open_start
     from vlfilter.training.trainer import VlmTrainer, training_arguments
 
     folder, rank = RunFolder(Path(settings.output)), int(os.environ.get("RANK", "0"))
@@ -64,14 +72,12 @@ def run(settings: TrainSettings, plan: Plan) -> None:
     if settings.zero != "none":
         _init_deepspeed(plan)
     start = open_start(settings)
-    with empty_parameters():
-        # before the TrainingArguments exist: from then on, transformers itself would shard what is built
-        vlm = VisionLanguageModel(start.config, attention(start.config.body.model_type, plan.device))
+    origin = str(settings.model or settings.language_model)
+    vlm = build_empty(start, attention(start.config.body.model_type, plan.device), origin)
     arguments = training_arguments(settings, plan)
     dtype = torch.bfloat16 if plan.dtype == "bfloat16" else torch.float32
     # DeepSpeed keeps float32 copies of what it updates; without it the weights themselves must be float32
     held = torch.float32 if settings.zero == "none" else dtype
-    origin = str(settings.model or settings.language_model)
     sharded = settings.zero == "3"
     if sharded:
         fill_sharded(vlm, start.tensors, origin, held)
@@ -83,7 +89,8 @@ def run(settings: TrainSettings, plan: Plan) -> None:
     if settings.gradient_checkpointing:
         vlm.body.gradient_checkpointing_enable({"use_reentrant": False})
     model = CausalVlm(vlm)
-    data, lengths = _data(settings, folder, start)
+    encoder = make_encoder(start, settings, vlm.image_tokens)
+    data, lengths = _data(settings, folder, encoder, start.images)
     trainer = VlmTrainer(model, arguments, data, lengths, settings, plan)
     _check_spread(trainer, settings, plan)
     found = last_complete(folder.checkpoints)
@@ -111,20 +118,17 @@ def _init_deepspeed(plan: Plan) -> None:
     deepspeed.init_distributed("nccl" if plan.device == "cuda" else "gloo")
 
 
-def _data(settings: TrainSettings, folder: RunFolder, start: Any) -> tuple[Any, tuple[int, ...]]:
-    from vlfilter.data.annotations import read_instructions
-    from vlfilter.models.folders import read_json
-    from vlfilter.training.data_check import DataReport
+def _data(
+    settings: TrainSettings, folder: RunFolder, encoder: ConversationEncoder, images: ImageSettings
+) -> tuple[ConversationDataset, tuple[int, ...]]:
     from vlfilter.training.dataset import ConversationDataset
-    from vlfilter.training.start import make_encoder
 
     report = DataReport.from_json(read_json(folder.report)["report"])
     rows, _ = read_instructions(settings.data)
-    used = [rows[number] for number in report.used]
-    return ConversationDataset(used, settings.images, make_encoder(start, settings), start.images), report.lengths
+    return ConversationDataset([rows[i] for i in report.used], settings.images, encoder, images), report.lengths
 
 
-def _check_spread(trainer: Any, settings: TrainSettings, plan: Plan) -> None:
+def _check_spread(trainer: VlmTrainer, settings: TrainSettings, plan: Plan) -> None:
     """Accelerate falls back to fewer processes or to plain replication silently: that must not pass for ZeRO."""
     from accelerate.utils import DistributedType
 
