@@ -11,7 +11,7 @@ from PIL import Image as PilImage
 
 from vlfilter.llm.types import Image, Request
 
-FRAME = 64  # roles, separators, and what a vendor adds to every message
+FRAME = 128  # roles, separators, and what a vendor adds to every message
 SCHEMA_FRAME = 600  # the vendor's own instruction for structured output
 _TILED = re.compile(r"gpt-4o|gpt-4-turbo|gpt-4-vision|gpt-4\.5|chatgpt-4o|o1|o3$|o3-\d")
 
