@@ -9,6 +9,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vlfilter.data.quotas import even_quotas, proportional_quotas
 from vlfilter.methods.mlm_filter.balancing import (
     BUCKETS,
     balance,
@@ -18,7 +19,6 @@ from vlfilter.methods.mlm_filter.balancing import (
     score_histogram,
 )
 from vlfilter.methods.mlm_filter.grades import Grade, GradeStatus, read_grades, write_grades
-from vlfilter.methods.mlm_filter.quotas import even_quotas, proportional_quotas
 from vlfilter.scoring.mlm_filter_prompts import METRICS
 
 

@@ -14,13 +14,13 @@ import pytest
 
 from tests.helpers import encode, jpeg, picture, png
 from tests.llm.vendor import Play, VendorServer, prompt_of
+from vlfilter.data.image_files import MAX_SIDE, for_teacher
 from vlfilter.data.images import decode_image
 from vlfilter.errors import VlfilterError
 from vlfilter.llm.client import BudgetExceededError, Judge, JudgeSettings
 from vlfilter.llm.types import Answer, Outcome
 from vlfilter.methods.mlm_filter.grades import Grade, GradeStatus, read_grades
 from vlfilter.methods.mlm_filter.grading import GradeSettings, grade_pairs, requests_for
-from vlfilter.methods.mlm_filter.images import MAX_SIDE, for_teacher
 from vlfilter.methods.mlm_filter.pairs import ChosenPair, write_pairs
 from vlfilter.methods.mlm_filter.questions import read_grade
 from vlfilter.scoring.mlm_filter_prompts import METRICS, instruction, question_part

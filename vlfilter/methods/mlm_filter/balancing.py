@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from vlfilter.data.quotas import priority, proportional_quotas
+from vlfilter.data.receipts import exists, file_digest, finished, write_receipt
 from vlfilter.errors import VlfilterError
 from vlfilter.methods.mlm_filter.grades import Grade, GradeStatus, read_grades, write_grades
-from vlfilter.methods.mlm_filter.quotas import priority, proportional_quotas
-from vlfilter.methods.mlm_filter.receipts import exists, file_digest, finished, write_receipt
 from vlfilter.scoring.mlm_filter_prompts import METRICS
 
 CODE_VERSION = 1

@@ -18,12 +18,12 @@ import pyarrow.parquet as pq
 
 from vlfilter.data.decode import read_pair
 from vlfilter.data.reader import ShardReader
+from vlfilter.data.receipts import finished, write_receipt
 from vlfilter.data.samples import SampleError, Status
 from vlfilter.data.shards import Shard
 from vlfilter.data.storage import is_local
 from vlfilter.data.tables import digest, open_parquet
 from vlfilter.errors import StorageError, VlfilterError
-from vlfilter.methods.mlm_filter.receipts import finished, write_receipt
 from vlfilter.selection.subset import place_file
 
 CODE_VERSION = 1

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from vlfilter.data.listing import below
+from vlfilter.data.receipts import finished, write_receipt
 from vlfilter.data.storage import absolute, filesystem
 from vlfilter.data.tables import digest
-from vlfilter.methods.mlm_filter.receipts import finished, write_receipt
 from vlfilter.selection.select import select
 
 CODE_VERSION = 1

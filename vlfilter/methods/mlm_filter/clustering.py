@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from vlfilter.data.quotas import priority
 from vlfilter.errors import VlfilterError
 from vlfilter.methods.mlm_filter.captions import usable_captions
 from vlfilter.methods.mlm_filter.embedding import Embedder
-from vlfilter.methods.mlm_filter.quotas import priority
 
 FIT_ROWS = 100_000  # captions that the words and the clusters' centres are learnt from
 

@@ -9,12 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from vlfilter.data.image_files import for_teacher, inside
+from vlfilter.data.receipts import exists, file_digest, finished, write_receipt
 from vlfilter.data.samples import SampleError
 from vlfilter.data.storage import join, read_bytes
 from vlfilter.errors import VlfilterError
 from vlfilter.llm.types import Answer, Image, Request
 from vlfilter.methods.mlm_filter.grades import OPEN, Grade, GradeStatus, read_grades, write_grades
-from vlfilter.methods.mlm_filter.images import for_teacher, inside
 from vlfilter.methods.mlm_filter.pairs import ChosenPair, read_pairs
 from vlfilter.methods.mlm_filter.questions import (
     View,
@@ -24,7 +25,6 @@ from vlfilter.methods.mlm_filter.questions import (
     no_grade,
     read_grade,
 )
-from vlfilter.methods.mlm_filter.receipts import exists, file_digest, finished, write_receipt
 from vlfilter.scoring.mlm_filter_prompts import METRICS
 
 CODE_VERSION = 1

@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from vlfilter.data.annotations import Instruction, Turn, read_instructions, write_instructions
+from vlfilter.data.image_files import missing_paths
+from vlfilter.data.quotas import priority
+from vlfilter.data.receipts import exists, file_digest, finished, write_receipt
 from vlfilter.errors import VlfilterError
 from vlfilter.methods.mlm_filter.grades import Grade, GradeStatus, read_grades
-from vlfilter.methods.mlm_filter.images import missing_paths
 from vlfilter.methods.mlm_filter.questions import target_answer
-from vlfilter.methods.mlm_filter.quotas import priority
-from vlfilter.methods.mlm_filter.receipts import exists, file_digest, finished, write_receipt
 from vlfilter.scoring.mlm_filter_prompts import instruction
 
 CODE_VERSION = 1

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +15,11 @@ import numpy as np
 import pyarrow as pa
 
 from vlfilter.data.decode import Pair, read_pair
+from vlfilter.data.image_files import missing_paths
 from vlfilter.data.images import decode_image
+from vlfilter.data.quotas import even_quotas
 from vlfilter.data.reader import ShardReader
+from vlfilter.data.receipts import finished, write_receipt
 from vlfilter.data.samples import SampleError, Status
 from vlfilter.data.shards import Shard, list_shards
 from vlfilter.data.storage import join, write_bytes
@@ -23,12 +27,11 @@ from vlfilter.errors import ShardError, StorageError, VlfilterError
 from vlfilter.methods.mlm_filter.captions import scan_captions, shards_digest, usable_captions
 from vlfilter.methods.mlm_filter.clustering import Candidates, find_candidates
 from vlfilter.methods.mlm_filter.embedding import embedder_parts, make_embedder
-from vlfilter.methods.mlm_filter.images import missing_paths
 from vlfilter.methods.mlm_filter.pairs import ChosenPair, read_pairs, write_pairs
-from vlfilter.methods.mlm_filter.quotas import even_quotas
-from vlfilter.methods.mlm_filter.receipts import finished, write_receipt
 
 CODE_VERSION = 1
+log = logging.getLogger(__name__)
+
 MAX_LISTED = 100  # problems written out in the receipt; all are counted
 
 
@@ -68,7 +71,9 @@ def sample_pairs(
     known = finished(output, parts)
     if known is not None and not missing_paths((pair.image for pair in read_pairs(output)), images):
         return known
+    log.info("reading the captions of %d shards", len(listed))
     scanned = scan_captions(listed, captions)
+    log.info("choosing %d of %d pairs by clusters of their captions", settings.pairs, scanned["pairs"])
     embed = make_embedder(settings.model, settings.seed, settings.device)
     keep = settings.pairs + settings.pairs // 10 + 10  # some of a cluster's first may not be decodable
     candidates = find_candidates(captions, embed, settings.clusters, settings.seed, keep)
