@@ -6,8 +6,9 @@ original way, for parity, cuts finished sequences at their end.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from PIL import Image
 
@@ -20,6 +21,7 @@ ORIGINAL_CAPTION_COLUMNS = 75  # bos, one placeholder, text and eos; the script 
 ORIGINAL_MAX_IMAGES = 10
 ORIGINAL_MAX_IDS = 6000
 
+Picture = TypeVar("Picture")
 Encode = Callable[[str], list[int]]
 
 
@@ -72,9 +74,9 @@ def document_slots(document: Interleaved, skip_slivers: bool) -> tuple[list[str 
     return slots, dropped
 
 
-def chunks(slots: list[str | Image.Image]) -> list[str | Image.Image]:
+def chunks(slots: Sequence[str | Picture]) -> list[str | Picture]:
     """Texts and images alternating as they are tokenised: slots joined by a blank line, split at the images."""
-    joined: list[str | Image.Image] = []
+    joined: list[str | Picture] = []
     text = ""
     for index, slot in enumerate(slots):
         text += SEPARATOR if index else ""
@@ -102,8 +104,30 @@ def document_sequence(
     Raises `SampleError` for a document without a usable image, or whose first image comes after the cut.
     """
     slots, dropped = document_slots(document, skip_slivers=False)
-    kept: list[str | Image.Image] = []
-    images: list[Image.Image] = []
+    fitted = fit_document(slots, tokenizer, limits, image_tokens)
+    return TokenSequence(fitted.ids, fitted.images, dropped + fitted.dropped_images, fitted.truncated)
+
+
+@dataclass(frozen=True, slots=True)
+class FittedDocument(Generic[Picture]):
+    """`ids` with `IMAGE` where each of `images` (whatever stood for them) is, in order."""
+
+    ids: list[int]
+    images: list[Picture]
+    dropped_images: int
+    truncated: bool
+
+
+def fit_document(
+    slots: Sequence[str | Picture], tokenizer: TextTokenizer, limits: TextLimits, image_tokens: int
+) -> FittedDocument[Picture]:
+    """The ids of slots in order; what is no text stands for an image (the image itself, or its path).
+
+    Raises `SampleError` when the first image comes after the cut.
+    """
+    kept: list[str | Picture] = []
+    images: list[Picture] = []
+    dropped = 0
     for slot in slots:
         if not isinstance(slot, str):
             if len(images) == limits.max_images:
@@ -132,7 +156,7 @@ def document_sequence(
         raise SampleError(
             Status.TOO_LARGE, f"the first image does not fit into {limits.document_tokens} tokens (document_max_tokens)"
         )
-    return TokenSequence([*ids, tokenizer.eos], images[:placed], dropped + len(images) - placed, truncated)
+    return FittedDocument([*ids, tokenizer.eos], images[:placed], dropped + len(images) - placed, truncated)
 
 
 def original_caption_sequence(pair: ImageText, tokenizer: TextTokenizer) -> TokenSequence:
