@@ -37,7 +37,7 @@ class Play:
 
 @dataclass
 class Seen:
-    """A request that came in."""
+    """A request that came in; names of headers in lower case."""
 
     path: str
     headers: dict[str, str]
@@ -298,7 +298,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _seen(self, body: Any) -> None:
         with self.server_state.lock:
-            self.server_state.seen.append(Seen(self.path.split("?")[0], dict(self.headers.items()), body))
+            self.server_state.seen.append(
+                Seen(self.path.split("?")[0], {name.lower(): value for name, value in self.headers.items()}, body)
+            )
 
     def _json(self, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
         self._send(status, json.dumps(body).encode(), "application/json", headers)

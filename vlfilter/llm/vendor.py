@@ -6,7 +6,7 @@ import email.utils
 import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from vlfilter.errors import VlfilterError
@@ -100,7 +100,7 @@ class Where:
     vendor: str
     model: str
     url: str
-    key: str
+    key: str = field(repr=False)
     variable: str
 
     def clean(self, text: object) -> str:
