@@ -59,7 +59,7 @@ def training_arguments(settings: TrainSettings, plan: Plan) -> TrainingArguments
         bf16=plan.dtype == "bfloat16",
         tf32=settings.tf32 if cuda else None,
         use_cpu=not cuda,
-        ddp_backend=None if cuda else "gloo",
+        ddp_backend="gloo" if not cuda and plan.processes > 1 else None,
         ddp_find_unused_parameters=False,
         deepspeed=deepspeed_config(settings.zero, plan.device),
         logging_strategy="steps",
