@@ -14,6 +14,7 @@ from prefect.states import Completed, Failed, State
 from flows.score_shards import score_shards
 from tasks import mlm_filter as steps
 from vlfilter.methods.mlm_filter.params import STEPS, MlmFilterParams
+from vlfilter.methods.mlm_filter.preflight import check_inputs
 
 
 def _run_name() -> str:
@@ -24,6 +25,7 @@ def _run_name() -> str:
 @flow(name="mlm-filter", flow_run_name=_run_name, persist_result=False)
 def mlm_filter(params: MlmFilterParams) -> State[Any]:
     """Make a data filter from image-text pairs and a teacher's grades, and filter with it."""
+    check_inputs(params)
     places = params.places
     said: list[str] = []
     if params.sample:

@@ -80,7 +80,8 @@ def mix(step: MixStep, places: Places) -> str:
     )
     for line in found["unusable"]:
         get_run_logger().warning("%s: not used: %s", step.data, line)
-    return f"{found['quality_rows']} + {found['general_rows']} instructions in {places.instructions}"
+    rows = f"{found['quality_rows']} + {found['general_rows']} instructions"
+    return f"{rows} in {places.instructions}, images below {places.training_images}"
 
 
 @task(name="check images", **POLICY)

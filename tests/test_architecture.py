@@ -53,7 +53,14 @@ def test_tasks_do_not_import_flows() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["flows.score_shards", "tasks.score", "vlfilter.cli.app", "vlfilter.scoring.plan", "vlfilter.selection.rules"],
+    [
+        "flows.score_shards",
+        "flows.mlm_filter",
+        "tasks.score",
+        "vlfilter.cli.app",
+        "vlfilter.scoring.plan",
+        "vlfilter.selection.rules",
+    ],
 )
 def test_importing_loads_no_torch(module: str) -> None:
     code = f"import sys, {module}; print([m for m in ('torch', 'transformers', 'open_clip') if m in sys.modules])"

@@ -160,8 +160,8 @@ def test_a_checkpoint_from_elsewhere_scores_and_selects(tmp_path: Path) -> None:
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.suffix in (".txt", ".parquet")}
     assert run(params).message == state.message
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
-    alone = {"output": str(tmp_path / "alone"), "select": {**params["select"], "scores": str(tmp_path / "out" / "scores")}}
-    assert run(alone).message == str(state.message).splitlines()[-1]
+    select = {**params["select"], "scores": str(tmp_path / "out" / "scores")}
+    assert run({"output": str(tmp_path / "alone"), "select": select}).message == str(state.message).splitlines()[-1]
 
     broken = {**params, "score": {**params["score"], "shards": str(tmp_path / "broken.tar")}}
     (tmp_path / "broken.tar").write_bytes(b"no tar" * 1000)

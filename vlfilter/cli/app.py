@@ -7,11 +7,13 @@ from typing import Annotated, Any
 import typer
 
 from vlfilter import __version__
+from vlfilter.cli.mlm_filter import app as mlm_filter
 from vlfilter.cli.models import models
 from vlfilter.errors import VlfilterError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(models, name="models")
+app.add_typer(mlm_filter, name="mlm-filter")
 
 Scores = Annotated[str, typer.Option(help="Where the score tables are.", metavar="URL")]
 Where = Annotated[

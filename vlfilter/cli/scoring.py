@@ -70,7 +70,7 @@ def run_flow(params: ScoreParams) -> str:
         from flows.score_shards import score_shards
 
         check_server()
-    before = signal.signal(signal.SIGINT, _stop)
+    before = signal.signal(signal.SIGINT, stop_on_interrupt)
     try:
         with terminal_bar():
             state = score_shards(params, return_state=True)
@@ -83,15 +83,19 @@ def run_flow(params: ScoreParams) -> str:
     return state.message or ""
 
 
-def _stop(_signal: int, _frame: object) -> None:
+def stop_on_interrupt(_signal: int, _frame: object) -> None:
+    """Ctrl-C: shards in flight end where they are."""
     if not BOARD.stopping:  # a second Ctrl-C changes nothing: the first is being carried out
         BOARD.stop()
         raise KeyboardInterrupt
 
 
 @contextmanager
-def terminal_bar() -> Iterator[None]:
-    """A bar that follows the board: shards, samples/s, samples without a score, time left."""
+def terminal_bar(waiting: str = "starting") -> Iterator[None]:
+    """A bar that follows the board: shards, samples/s, samples without a score, time left.
+
+    `waiting` stands there until there are shards to score.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
@@ -101,7 +105,7 @@ def terminal_bar() -> Iterator[None]:
     )
     BOARD.start(0, 0)
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task("starting", total=None, detail="")
+        task = bar.add_task(waiting, total=None, detail="")
 
         def update(now: BoardProgress) -> None:
             if not now.shards_total:
