@@ -25,6 +25,8 @@ def plan(params: ScoreParams) -> Plan:
     log = get_run_logger()
     for scorer in params.scorers():
         log.info("%s: %s", scorer.name, ", ".join(f"{n} {state}" for state, n in found.counts(scorer.name).items()))
+    if found.work:
+        params.check_servers()
     record_run(params, len(found.shards))
     return found
 

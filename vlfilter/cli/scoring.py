@@ -44,6 +44,8 @@ def run_score(fields: dict[str, Any]) -> None:
         from vlfilter.models.device import resolve_device
 
         resolve_device(params.device)
+    if todo:
+        params.check_servers()
     check_writable(params.output)
     console.print(f"{len(found.shards)} shards, {len(todo)} to score with {' and '.join(params.scorer)}.", markup=False)
     message = ""

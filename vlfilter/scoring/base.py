@@ -72,6 +72,15 @@ class Scorer(Protocol):
         ...
 
 
+@runtime_checkable
+class Remote(Protocol):
+    """A scorer whose model may run in a server."""
+
+    def check_server(self) -> None:
+        """Quick. Raises `VlfilterError` when the server does not answer or serves another model."""
+        ...
+
+
 def scorer_names() -> list[str]:
     return sorted(point.name for point in entry_points(group=GROUP))
 

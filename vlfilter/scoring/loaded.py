@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 
 from vlfilter.data.tables import digest
-from vlfilter.errors import VlfilterError
+from vlfilter.errors import StorageError, VlfilterError
 from vlfilter.scoring.base import Scorer, make_scorer
 from vlfilter.scoring.batching import BatchRunner
 from vlfilter.scoring.heap import share_arenas
@@ -22,15 +22,16 @@ _kept: dict[str, tuple[str, BatchRunner | VlfilterError]] = {}
 
 
 def load_runners(params: ScoreParams, names: Sequence[str]) -> list[BatchRunner]:
-    """Runners for scorers of the run. A scorer is loaded again only when its fingerprint or its device has changed;
-    what cannot be loaded is not tried again for every shard."""
+    """Runners for scorers of the run. A scorer is loaded again only when its fingerprint, options or device have
+    changed; what cannot be loaded is not tried again for every shard."""
     share_arenas()
     runners = []
     for given in params.scorer:
         scorer = make_scorer(given, params.settings(given))
         if scorer.name not in names:
             continue
-        version = digest({"fingerprint": scorer.fingerprint(), "device": params.device, "tokens": params.batch_tokens})
+        where = {"device": params.device, "tokens": params.batch_tokens, "options": params.options.get(given, {})}
+        version = digest({"fingerprint": scorer.fingerprint(), **where})
         with _lock:
             if _kept.get(given, ("", None))[0] != version:
                 _kept.pop(given, None)  # free the old weights before the new ones come
@@ -46,6 +47,8 @@ def _load(scorer: Scorer, batch_tokens: int) -> BatchRunner | VlfilterError:
     parts = scorer.fingerprint()
     try:
         scorer.load()
+    except StorageError:  # a server that may come back
+        raise
     except VlfilterError as error:
         return error
     if scorer.fingerprint() != parts:  # a table must never name weights that did not make it

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from vlfilter.errors import VlfilterError
-from vlfilter.scoring.base import Scorer, ScorerSettings, make_scorer
+from vlfilter.scoring.base import Remote, Scorer, ScorerSettings, make_scorer
 
 
 class ScoreParams(BaseModel):
@@ -82,3 +82,9 @@ class ScoreParams(BaseModel):
         if len(set(names)) < len(names):
             raise VlfilterError(f"two scorers would write the same tables: {', '.join(names)}.")
         return made
+
+    def check_servers(self) -> None:
+        """Before a run: raises `VlfilterError` when a scorer's server does not answer or has another model."""
+        for scorer in self.scorers():
+            if isinstance(scorer, Remote):
+                scorer.check_server()

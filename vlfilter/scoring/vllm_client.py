@@ -18,6 +18,7 @@ from vlfilter.errors import ServerError, VlfilterError
 
 KEY = "VLLM_API_KEY"  # the variable that the server itself reads its key from
 TRIES = 5
+PAUSE = 1.0  # seconds before the second try, doubled each time
 AGAIN = (408, 425, 429, 500, 502, 503, 504)
 LONGEST_WAIT = 60.0  # seconds, whatever the server's Retry-After says
 TIMEOUT = httpx.Timeout(600, connect=10)  # a busy server queues
@@ -37,22 +38,22 @@ class RefusedError(Exception):
 
 
 class VllmClient:
-    """One server. `in_flight` requests at most wait for it, `pause` seconds (doubled each time) lie between tries."""
+    """One server, where at most `in_flight` requests wait at a time."""
 
-    def __init__(self, base_url: str, in_flight: int = 64, pause: float = 1.0):
+    def __init__(self, base_url: str, in_flight: int):
         self.base_url = check_url(base_url)
         self.in_flight = in_flight
-        self.pause = pause
+        self.lost = False  # it stopped answering; the next batch asks once whether it is back
         key = os.environ.get(KEY)
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._tls: Any = httpx.create_ssl_context() if self.base_url.startswith("https") else False
 
     def served(self, names: Sequence[str]) -> ServedModel:
-        """The first of `names` that the server has. Raises `VlfilterError` when nothing answers or none is served."""
+        """The first of `names` that the server has. Raises `VlfilterError` (`ServerError` when nothing answers)."""
         try:
             response = httpx.get(f"{self.base_url}/models", headers=self._headers, timeout=10, verify=self._tls)
         except (httpx.TransportError, httpx.InvalidURL) as error:
-            raise VlfilterError(f"no server answers at {self.base_url} ({_told(error)}). {STARTING}") from None
+            raise ServerError(f"no server answers at {self.base_url} ({_told(error)}). {STARTING}") from None
         self._refused_key(response.status_code)
         try:
             models = {str(model["id"]): model for model in response.json()["data"]} if response.is_success else None
@@ -73,12 +74,16 @@ class VllmClient:
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
-        """Connections for a batch of requests, kept open between them."""
+        """Connections for a batch of requests. Raises `ServerError` while a server that was lost is not back."""
         limits = httpx.Limits(max_connections=self.in_flight, max_keepalive_connections=self.in_flight)
         async with httpx.AsyncClient(
             headers=self._headers, timeout=TIMEOUT, limits=limits, verify=self._tls
         ) as connections:
-            yield Session(self, connections)
+            session = Session(self, connections)
+            if self.lost and not await session.answers():
+                raise ServerError(f"the server at {self.base_url} does not answer any more.")
+            self.lost = False
+            yield session
 
     def _refused_key(self, status: int) -> None:
         if status in (401, 403):
@@ -105,7 +110,7 @@ class Session:
         problem, alive, wait = "", False, 0.0
         for attempt in range(TRIES):
             await asyncio.sleep(wait)
-            wait = self._client.pause * 2**attempt * random.uniform(0.5, 1.5)  # noqa: S311 - only jitter
+            wait = PAUSE * 2**attempt * random.uniform(0.5, 1.5)  # noqa: S311 - only jitter
             try:
                 async with self._slots:
                     response = await self._connections.post(
@@ -125,14 +130,16 @@ class Session:
                 raise RefusedError(problem)
             alive = response.status_code == 500  # it may be this request that it stumbles over
             wait = min(max(wait, _retry_after(response)), LONGEST_WAIT)
-        if alive and await self._answers():
+        if alive and await self.answers():
             raise RefusedError(problem)
+        self._client.lost = True
         raise ServerError(
             f"the server at {self._client.base_url} stopped answering ({problem}; tried {TRIES} times). "
             "Finished shards are kept: start it again and repeat the command."
         )
 
-    async def _answers(self) -> bool:
+    async def answers(self) -> bool:
+        """Whether the server is there at all."""
         try:
             return (await self._connections.get(f"{self._client.base_url}/models", timeout=10)).is_success
         except httpx.TransportError:
