@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from vlfilter.scoring.answers import read_original, read_score
+from vlfilter.scoring.answers import rationale, read_original, read_score
 
 PUBLISHED: dict[str, int | None] = {
     "85": 85, " 85": 85, "85\n": 85, "8\n5": 8, "10": 10, "100": 100, "5\nT": 5, "85,": 85, ",85;": 85, "85;,": 85,
@@ -53,3 +53,20 @@ def test_no_text_breaks_the_readers_and_they_agree(text: str) -> None:
     assert ours is None or 0 <= ours <= 100
     if theirs is not None and 0 <= theirs <= 100 and "_" not in text:
         assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    ("text", "reasons"),
+    [
+        ("85\nThe caption fits.", "The caption fits."),
+        (" 85\n\nTwo lines,\n\nand a third.", "Two lines,\n\nand a third."),
+        ("Score: 85\nIt fits.", "It fits."),
+        ("85. It fits.\nWell.", "It fits.\nWell."),
+        ("**85**", ""),
+        ("85", ""),
+        ("", ""),
+        ("I cannot say.\n85", "I cannot say.\n85"),
+    ],
+)
+def test_reasons_follow_the_number(text: str, reasons: str) -> None:
+    assert rationale(text) == reasons

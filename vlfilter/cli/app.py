@@ -140,6 +140,26 @@ def explain(
 
 
 @app.command()
+def judge(
+    image: Annotated[str, typer.Argument(help="A file, or an http or https address.")],
+    caption: Annotated[str, typer.Option(help="The text beside it.", metavar="TEXT")],
+    model: Annotated[str, typer.Option(help="An MLM-Filter checkpoint: folder or hub name.", metavar="NAME")],
+    metric: Annotated[str, typer.Option(help="all, or names joined by commas.", metavar="NAMES")] = "all",
+    answer: Annotated[str, typer.Option(help="expected, or greedy (the number it would write).")] = "expected",
+    explain: Annotated[bool, typer.Option("--explain", help="Let the model write its reasons.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
+    option: Annotated[list[str] | None, typer.Option(help="Another option.", metavar="KEY=VALUE")] = None,
+) -> None:
+    """Grade one image and its caption with MLM-Filter."""
+    from vlfilter.cli.judge import Question, run_judge
+
+    given = _options([f"mlm_filter.{entry}" for entry in option or []]).get("mlm_filter", {})
+    options = {**given, "metric": metric, "answer": answer}
+    run_judge(Question(image, caption, model, device, dtype, explain, options))
+
+
+@app.command()
 def demo(
     output: Annotated[str, typer.Option(help="A folder for all that the demo makes.")] = "demo-output",
     seed: Annotated[int, typer.Option(help="Of the data and the training.")] = 0,

@@ -23,6 +23,14 @@ def read_score(text: str) -> int | None:
     return value if value is not None and value <= 100 else None
 
 
+def rationale(text: str) -> str:
+    """What follows the number of an answer (`85`, a line break, the explanation); all of it where there is none."""
+    text = text.strip()
+    first, _, rest = text.partition("\n")
+    match = _NUMBER.match(first) or _LABELLED.match(first)
+    return f"{first[match.end() :].lstrip(' .,:;*')}\n{rest}".strip() if match else text
+
+
 def read_original(text: str) -> int | None:
     """The published selection's reader (Open-Qwen2VL's fork of DataComp): the first line less commas, then semicolons.
 

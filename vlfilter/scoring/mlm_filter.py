@@ -274,6 +274,29 @@ class MlmFilter:
         texts = [[tokenizer.hf.decode(lane, skip_special_tokens=True) for lane in row] for row in chosen]
         return greedy_columns(self.metrics, texts, self.original)
 
+    def write(self, prepared: Prepared, max_tokens: int = 512) -> list[str]:
+        """What the model writes about one sample, a text a metric: its number, then (as it was trained) its reasons.
+
+        Raises `VlfilterError` when the model runs in a server.
+        """
+        if self._server is not None:
+            raise VlfilterError(f"{self.name}: explanations need backend transformers.")
+        import torch
+
+        from vlfilter.models.lanes import Row, greedy
+        from vlfilter.models.preprocess import normalised_chunks
+
+        loaded, payload = self.loaded, prepared.payload
+        device = str(next(loaded.model.projector.parameters()).device)
+        images = list(normalised_chunks([payload.pixels], loaded.images, device))
+        eos, row = loaded.tokenizer.eos, Row(payload.questions.prefix, payload.questions.lanes)
+        with torch.inference_mode():
+            written = greedy(loaded.model, [row], images, max_tokens, stop=eos)[0].tolist()
+        kept = [lane[: lane.index(eos)] if eos in lane else lane for lane in written]
+        texts = [loaded.tokenizer.hf.decode(lane, skip_special_tokens=True) for lane in kept]
+        end = self._asker.template.assistant_end.strip()
+        return [text.split(end)[0] if end else text for text in texts]
+
     @property
     def _answer_tokens(self) -> int:
         if not self.original:

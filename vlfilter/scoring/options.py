@@ -16,7 +16,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 def read_options(kind: type[Options], given: Mapping[str, Any], scorer: str) -> Options:
     """An instance of the dataclass `kind`. Raises `VlfilterError` for an unknown name or a value of another type.
 
-    Types are those of the defaults; integers may come as text (from a command line).
+    Types are those of the defaults; integers may come as text, and text as an integer (from a command line).
     """
     known = {field.name: field.default for field in fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(set(given) - set(known)):
@@ -27,6 +27,7 @@ def read_options(kind: type[Options], given: Mapping[str, Any], scorer: str) -> 
         wanted = type(known[name])
         try:
             values[name] = int(value) if wanted is int and not isinstance(value, bool | float) else value
+            values[name] = str(value) if wanted is str and type(value) is int else values[name]
         except (TypeError, ValueError) as error:
             raise VlfilterError(f"{scorer}: option {name} must be a whole number, not {value!r}.") from error
         if not isinstance(values[name], wanted) or (wanted is int and (values[name] < 1 or isinstance(value, bool))):
