@@ -157,6 +157,13 @@ def test_retries_end(judge: Make, vendor: VendorServer) -> None:
     assert len(vendor.questions()) == 3
 
 
+def test_only_our_own_retries_count(judge: Make, vendor: VendorServer) -> None:
+    vendor.script(Play("status", status=500), Play("status", status=429, headers={"x-should-retry": "true"}))
+    one = judge(attempts=1)
+    assert [ask(one, Request(f"q{i}")).outcome for i in range(2)] == [Outcome.FAILED] * 2
+    assert len(vendor.questions()) == 2
+
+
 def test_a_pause_of_an_hour_is_not_waited_for(judge: Make, vendor: VendorServer) -> None:
     vendor.script(Play("status", status=429, headers={"Retry-After": "3600"}))
     answer = ask(judge(), Request("q"))
@@ -212,7 +219,15 @@ def test_answers_come_in_the_order_of_the_questions(judge: Make, vendor: VendorS
 
 def test_concurrency_is_kept(judge: Make, vendor: VendorServer) -> None:
     vendor.script(*[Play(text="x", delay=0.05)] * 12)
-    judge(concurrency=3).ask_all([Request(f"q{i}") for i in range(12)])
+    one = judge(concurrency=3)
+    one.ask_all([Request(f"q{i}") for i in range(12)])
+    assert vendor.most_under_way == 3
+
+    async def all_at_once() -> None:
+        await asyncio.gather(*(one.ask(Request(f"single {i}")) for i in range(12)))
+
+    vendor.script(*[Play(text="x", delay=0.05)] * 12)
+    asyncio.run(all_at_once())
     assert vendor.most_under_way == 3
 
 
