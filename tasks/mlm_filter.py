@@ -8,6 +8,7 @@ from typing import Any
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
+from tasks.judge import make_judge, spending_table
 from tasks.mlm_filter_artifacts import (
     balance_table,
     cluster_table,
@@ -16,7 +17,6 @@ from tasks.mlm_filter_artifacts import (
     selection_note,
 )
 from vlfilter.errors import StorageError
-from vlfilter.llm.client import Judge
 from vlfilter.methods.mlm_filter import choosing, sampling
 from vlfilter.methods.mlm_filter.balancing import balance_grades
 from vlfilter.methods.mlm_filter.grading import grade_pairs
@@ -56,8 +56,11 @@ def sample(step: SampleStep, places: Places) -> str:
 
 @task(name="grade pairs", **POLICY)
 def grade(step: GradeStep, version: int, output: str, places: Places) -> str:
-    with Judge(step.judge(output)) as judge:
-        found = grade_pairs(places.pairs, places.images, places.grades, judge, step.settings(version))
+    with make_judge(step.judge(output)) as judge:
+        try:
+            found = grade_pairs(places.pairs, places.images, places.grades, judge, step.settings(version))
+        finally:
+            spending_table(judge.spending())
     grade_table(found)
     return f"{', '.join(f'{n} {status}' for status, n in found['rows'].items())} grades, ${found['usd']:.2f}"
 

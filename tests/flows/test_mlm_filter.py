@@ -140,6 +140,10 @@ def test_the_run_page_shows_grades_balance_and_choice(work: dict[str, Any], pref
     found = {artifact["key"]: artifact["data"] for artifact in latest}
     assert sum(row["chosen"] for row in json.loads(found["mlm-filter-clusters"])) == 40
     assert json.loads(found["mlm-filter-grades"])[0] == {"status": "ok", "rows": 80, "reason": ""}
+    spent = json.loads(found["judge-spending"])
+    assert {(row["step"], row["round"], row["requests"]) for row in spent} == {
+        ("mlm_filter grade", METRICS[0], "40"), ("mlm_filter grade", METRICS[2], "40"),
+    }  # fmt: skip
     balance = json.loads(found["mlm-filter-balance"])
     assert sum(row["chosen"] for row in balance) == 24
     assert sum(row["graded"] for row in balance) == 80

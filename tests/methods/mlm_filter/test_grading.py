@@ -217,3 +217,13 @@ def test_descriptions_that_cannot_be_used(work: Path, judge_settings: JudgeSetti
 def test_grading_needs_a_list_of_pairs(tmp_path: Path, judge_settings: JudgeSettings) -> None:
     with pytest.raises(VlfilterError, match=r"there is no list of pairs .*nowhere/pairs.json"):
         grade(tmp_path / "nowhere", judge_settings)
+
+
+def test_the_batch_endpoint_gives_the_same_rows(
+    work: Path, vendor: VendorServer, judge_settings: JudgeSettings
+) -> None:
+    summary = grade(work, replace(judge_settings, batch=True, poll_s=0.01), replace(SETTINGS, at_once=100))
+    assert summary["rows"] == {"ok": 24}
+    assert vendor.questions() == []
+    assert len(vendor.batches) == 1
+    assert [g.score for g in rows(work)] == [10 * i for i in range(6) for _ in METRICS]
