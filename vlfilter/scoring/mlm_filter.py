@@ -12,10 +12,11 @@ from vlfilter.data.samples import ImageText, Interleaved, SampleError, Status
 from vlfilter.errors import VlfilterError
 from vlfilter.models.bodies import body_kind
 from vlfilter.models.conversation import TEMPLATES, Template, model_name, original_template, trained_template
+from vlfilter.models.conversation import template as find_template
 from vlfilter.models.digests import model_digest
 from vlfilter.models.folders import hub_file, local_folder, model_folder, read_json
 from vlfilter.models.locate import VisionSource, VisionWeights, check_vlm_folder, vision_source
-from vlfilter.models.preprocess import to_pixels
+from vlfilter.models.preprocess import ImageSettings, to_pixels
 from vlfilter.models.quantize import check_quantize
 from vlfilter.scoring.base import Prepared, ScorerSettings
 from vlfilter.scoring.mlm_filter_columns import expected_columns, greedy_columns, score_columns
@@ -26,9 +27,11 @@ from vlfilter.scoring.options import COMPAT, DTYPES, choose, read_options
 
 if TYPE_CHECKING:
     from vlfilter.models.checkpoints import LoadedVlm, OpenedVlm
+    from vlfilter.models.vlm import VlmConfig
     from vlfilter.scoring.vllm_backend import VllmBackend
     from vlfilter.scoring.vllm_client import VllmClient
 
+IMAGE_MODE, CONVERSATION = "mm_image_mode", "mm_conversation_template"
 CODE_VERSION = 1  # raised by whoever changes a score
 ANSWER_TOKENS = 3  # "100" of a tokenizer that writes digit by digit
 DEFAULT_CONTEXT = 4096
@@ -41,9 +44,11 @@ class MlmFilterOptions:
     `answer` is `expected` (the expectation over 0 to 100 from the model's own probabilities) or `greedy` (the number
     it would write). `template` and `prompt` (version `1` or `2` of the question) follow the checkpoint when `auto`;
     template `original-auto` follows its name, as the published scripts do. `image_mode` is `processor` (the tower's
-    own, as the published scoring) or `pad` (as the training). `space` is `published` (a blank before the answer) or
-    `trained` (none where the training had none: Qwen's). `model_base` names the language model of a projector-only
-    checkpoint, `quantize` is `8bit` or `4bit` (needs bitsandbytes).
+    own, as the published scoring), `pad` (as the published training), or `squash`; `space` is `published` (a blank
+    before the answer) or `trained` (none where the training had none: Qwen's). Both are `auto`: as the checkpoint says
+    that it was trained (`mm_image_mode` and `mm_conversation_template` in config.json, our additions), else as
+    published. `model_base` names the language model of a projector-only checkpoint, `quantize` is `8bit` or `4bit`
+    (needs bitsandbytes).
 
     `backend` is `transformers` (in this process) or `vllm`: the running server at `base_url`, which serves the same
     checkpoint under its path, its folder's name, or `served_model`; at most `in_flight` requests wait there at a time.
@@ -53,8 +58,8 @@ class MlmFilterOptions:
     answer: str = "expected"
     template: str = "auto"
     prompt: str = "auto"
-    image_mode: str = "processor"
-    space: str = "published"
+    image_mode: str = "auto"
+    space: str = "auto"
     caption_max_tokens: int = 1024
     model_base: str = ""
     quantize: str = "none"
@@ -163,8 +168,7 @@ class MlmFilter:
             vision=self._vision,
             quantize=quantize,
         )
-        if self.options.image_mode == "pad":
-            loaded = replace(loaded, images=replace(loaded.images, resize="pad"))
+        loaded = replace(loaded, images=self._image_settings(loaded))
         self._tree = NumberTree.of(loaded.tokenizer)
         self._asker = self._make_asker(loaded, loaded.model.image_tokens)
         self._loaded = loaded
@@ -190,14 +194,22 @@ class MlmFilter:
 
         folder = str(model_folder(self.settings.model))
         opened = open_vlm(folder, head="lm", base=self.options.model_base or None, vision=self._vision)
-        images = replace(opened.images, resize="pad") if self.options.image_mode == "pad" else opened.images
+        images = self._image_settings(opened)
         asker = self._make_asker(opened, opened.image_tokens)
         self._server = VllmBackend(self._client(), asker, images, self._served)
 
+    def _image_settings(self, model: LoadedVlm | OpenedVlm) -> ImageSettings:
+        mode = self.options.image_mode
+        if mode == "auto":
+            mode = "processor" if self.original else str(model.config.published.get(IMAGE_MODE, "processor"))
+        return model.images if mode == "processor" else replace(model.images, resize=mode)
+
     def _make_asker(self, loaded: LoadedVlm | OpenedVlm, image_tokens: int) -> Asker:
         body = loaded.config.body
-        template, version = self._words(body_kind(loaded.config.published, self.settings.model), int(body.vocab_size))
-        spaced = self.options.space == "published" or template.answer_gap == " "
+        template, version = self._words(loaded.config)
+        ours = CONVERSATION in loaded.config.published and not self.original
+        published = self.options.space == "published" or (self.options.space == "auto" and not ours)
+        spaced = published or template.answer_gap == " "
         context = loaded.config.max_length or int(getattr(body, "max_position_embeddings", DEFAULT_CONTEXT))
         asker = Asker(
             tokenizer=loaded.tokenizer,
@@ -216,9 +228,12 @@ class MlmFilter:
             return asker
         return replace(asker, caption_tokens=min(asker.caption_tokens, caption_room(asker, self.settings.model)))
 
-    def _words(self, body: str, vocabulary: int) -> tuple[Template, int]:
-        trained = trained_template(body, vocabulary)
+    def _words(self, config: VlmConfig) -> tuple[Template, int]:
+        body = body_kind(config.published, self.settings.model)
+        trained = trained_template(body, int(config.body.vocab_size))
         version = int(self.options.prompt) if self.options.prompt != "auto" else 1 if trained.name == "vicuna_v1" else 2
+        if self.options.template == "auto" and CONVERSATION in config.published:
+            return find_template(str(config.published[CONVERSATION])), version
         if self.options.template == "auto":
             return trained, version
         if self.options.template == "original-auto":

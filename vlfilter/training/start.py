@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from vlfilter.errors import VlfilterError
-from vlfilter.models.bodies import PUBLISHED, architecture
+from vlfilter.models.bodies import PUBLISHED, Head, architecture, head_of
 from vlfilter.models.checkpoints import open_vlm, tower_tensors
 from vlfilter.models.conversation import template
 from vlfilter.models.folders import hub_file, is_hub_name, model_folder, read_json, weight_files
@@ -17,6 +17,7 @@ from vlfilter.models.layout import our_name, parse_config
 from vlfilter.models.locate import PROJECTOR_NAMES, projector_file
 from vlfilter.models.preprocess import ImageSettings, image_settings
 from vlfilter.models.projectors import build_projector
+from vlfilter.models.start_token import with_start_token
 from vlfilter.models.tokenizer import TextTokenizer, load_tokenizer
 from vlfilter.models.vision import vision_config
 from vlfilter.models.vlm import VisionLanguageModel, VlmConfig
@@ -37,12 +38,19 @@ class Start:
 
 def open_start(settings: TrainSettings) -> Start:
     """Look into what the settings start from; no weights are read. Raises `VlfilterError` for what does not fit."""
-    start = _from_checkpoint(settings.model) if settings.model else _from_parts(settings)
+    start = _from_checkpoint(settings) if settings.model else _from_parts(settings)
+    if settings.objective == "classifier":
+        start = _as_classifier(start, settings)
+    if settings.objective == "classifier" or settings.bos == "always":
+        body = start.config.body
+        names = start.config.published.get("bos_token_id", body.bos_token_id)
+        tokenizer = with_start_token(start.tokenizer, settings.start_token, names, int(body.vocab_size))
+        start = replace(start, tokenizer=tokenizer)
     aspect = "pad" if settings.image_mode == "pad" else "square"  # LLaVA's name for not padding
     config = replace(
         start.config,
         max_length=settings.max_length,
-        published={**start.config.published, "image_aspect_ratio": aspect},
+        published={**start.config.published, "image_aspect_ratio": aspect, **_trained_as(settings)},
     )
     if len(start.tokenizer.hf) > int(config.body.vocab_size):
         raise VlfilterError(
@@ -69,6 +77,12 @@ def build_empty(start: Start, attention: str, origin: str) -> VisionLanguageMode
     return vlm
 
 
+def _trained_as(settings: TrainSettings) -> dict[str, str]:
+    """Our own additions to config.json, which scorers follow: published scoring ignores how a model was trained."""
+    words = {"mm_conversation_template": settings.template} if settings.objective == "conversation" else {}
+    return {"mm_image_mode": settings.image_mode, **words}
+
+
 def make_encoder(start: Start, settings: TrainSettings, image_tokens: int) -> ConversationEncoder:
     """What writes samples for this model, whose images take `image_tokens` positions.
 
@@ -79,9 +93,24 @@ def make_encoder(start: Start, settings: TrainSettings, image_tokens: int) -> Co
     return ConversationEncoder(tokenizer, template(settings.template), bos, image_tokens, settings.max_length)
 
 
-def _from_checkpoint(model: str) -> Start:
-    opened = open_vlm(model, head="lm")
+def _from_checkpoint(settings: TrainSettings) -> Start:
+    model = str(settings.model)
+    classifier = settings.objective == "classifier"
+    # a classifier may start from a language model, or go on from another classifier
+    head: Head = head_of(read_json(model_folder(model) / "config.json")) if classifier else "lm"
+    opened = open_vlm(model, head=head)
     return Start(opened.config, opened.tokenizer, opened.images, opened.tensors)
+
+
+def _as_classifier(start: Start, settings: TrainSettings) -> Start:
+    """The model with a score head: its own where it has one of the same width, else a new one (std 0.02)."""
+    config = replace(start.config, head="score", num_labels=settings.labels)
+    tensors = {name: stored for name, stored in start.tensors.items() if name != "lm_head.weight"}
+    shape = (settings.labels, int(config.body.hidden_size))
+    if "score.weight" not in tensors or tensors["score.weight"].shape != shape:
+        weight = 0.02 * torch.randn(shape, generator=torch.Generator().manual_seed(settings.seed))
+        tensors["score.weight"] = StoredTensor(shape, lambda: weight)
+    return replace(start, config=config, tensors=tensors)
 
 
 def _from_parts(settings: TrainSettings) -> Start:
