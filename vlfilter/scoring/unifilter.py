@@ -34,14 +34,15 @@ CODE_VERSION = 1  # raised by whoever changes a score
 
 @dataclass(frozen=True, slots=True)
 class UniFilterOptions:
-    """`image_mode` is `squash`, as the published scoring does, or `pad`, as the published training did.
+    """`image_mode` is `squash`, as the published scoring does, `pad`, as the published training did, or `auto`: as the
+    checkpoint says that it was trained (`mm_image_mode`, our addition), else squash; the original way always squashes.
 
     `caption_max_tokens` bounds a caption's text, `document_max_tokens` a document's whole sequence (never beyond what
     the checkpoint was trained with), `max_images` the images read of a document. `vision` tells where the tower's
     weights come from (see `vlfilter.models.locate.vision_source`).
     """
 
-    image_mode: str = "squash"
+    image_mode: str = "auto"
     caption_max_tokens: int = 512
     document_max_tokens: int = 4096
     max_images: int = 10
@@ -81,7 +82,7 @@ class UniFilter:
     def __init__(self, settings: ScorerSettings):
         self.settings = settings
         self.options = read_options(UniFilterOptions, settings.options, self.name)
-        choose(self.name, "option image_mode", self.options.image_mode, ("squash", "pad"))
+        choose(self.name, "option image_mode", self.options.image_mode, ("auto", "squash", "pad"))
         choose(self.name, "option vision", self.options.vision, ("auto", "embedded", "hub"))
         choose(self.name, "compat", settings.compat, COMPAT)
         choose(self.name, "dtype", settings.dtype, DTYPES)
@@ -136,7 +137,10 @@ class UniFilter:
             vision=self._vision,
             head_dtype=dtype if self.original else torch.float32,
         )
-        if self.options.image_mode == "pad":
+        mode = self.options.image_mode
+        if mode == "auto" and not self.original:
+            mode = str(loaded.config.published.get("mm_image_mode"))
+        if mode == "pad":
             loaded = replace(loaded, images=replace(loaded.images, resize="pad"))
         self._limits = TextLimits(
             self.options.caption_max_tokens,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from PIL import Image
 
@@ -19,6 +19,14 @@ from vlfilter.errors import VlfilterError
 from vlfilter.training.conversation_data import ConversationEncoder
 
 SHOWN = 5
+
+
+class HasId(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+Row = TypeVar("Row", bound=HasId)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,22 +97,42 @@ def check_data(
 
     Without an encoder only the images are looked at, and lengths are zero.
     """
-    broken = image_problems(images, [row.image for row in rows if row.image is not None], threads)
+
+    def measure(row: Instruction) -> tuple[int, int]:
+        if encoder is None:
+            return 0, 0
+        tokens = encoder.encode(row)
+        return tokens.length, sum(label >= 0 for label in tokens.labels[1:])
+
+    return check_rows(rows, images, lambda row: () if row.image is None else (row.image,), measure, threads)
+
+
+def check_rows(
+    rows: Sequence[Row],
+    folder: str,
+    images_of: Callable[[Row], Sequence[str]],
+    measure: Callable[[Row], tuple[int, int]],
+    threads: int | None = None,
+) -> DataReport:
+    """Which rows of any form can be trained on: those whose images all open and that `measure` does not refuse.
+
+    It gives a row's positions and how many of them are learnt, or raises `ValueError` saying why there are none.
+    """
+    broken = image_problems(folder, [image for row in rows for image in images_of(row)], threads)
     used, lengths, bad, supervised = [], [], [], 0
     for number, row in enumerate(rows):
+        images = images_of(row)
+        unusable = next((image for image in images if image in broken), None)
         try:
-            if row.image in broken:
-                raise ValueError(broken[row.image])
-            length = 0
-            if encoder:
-                tokens = encoder.encode(row)
-                length = tokens.length
-                supervised += sum(label >= 0 for label in tokens.labels[1:])
+            if unusable is not None:
+                raise ValueError(broken[unusable])
+            length, learnt = measure(row)
         except ValueError as error:
-            bad.append(BadRow(number, row.id, row.image, str(error)))
+            bad.append(BadRow(number, row.id, unusable or next(iter(images), None), str(error)))
             continue
+        supervised += learnt
         used.append(number)
-        lengths.append(length if row.image is not None else -length)
+        lengths.append(length if images else -length)
     return DataReport(len(rows), tuple(used), tuple(lengths), supervised, tuple(bad))
 
 

@@ -16,17 +16,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from vlfilter.data.annotations import read_instructions
 from vlfilter.data.storage import absolute
 from vlfilter.errors import VlfilterError
 from vlfilter.models.folders import read_json
-from vlfilter.training.data_check import DataReport, check_data, refuse_bad
 from vlfilter.training.plan import Plan, differences, identity, make_plan
 from vlfilter.training.run_folder import RunFolder, last_complete, read_done, read_metrics, write_json
 from vlfilter.training.settings import TrainSettings
 from vlfilter.training.worker import WATCHED
+
+if TYPE_CHECKING:
+    from vlfilter.training.objective import CheckedFile
 
 logger = logging.getLogger(__name__)
 TAIL = 30  # lines of a failed run's log in the error
@@ -56,9 +57,8 @@ def finetune(settings: TrainSettings) -> FinetuneResult:
     Raises `VlfilterError`: before any process starts, for settings, data or weights that do not fit, and for a folder
     that holds another run; afterwards with the traceback of the process that failed.
     """
-    settings = settings.model_copy(update={
-        name: absolute(value) for name in ("data", "images", "output") if (value := getattr(settings, name))
-    })  # fmt: skip
+    places = ("data", "validation", "images", "output")
+    settings = settings.model_copy(update={name: absolute(url) for name in places if (url := getattr(settings, name))})
     folder = RunFolder(Path(settings.output))
     with _locked(folder) as lock:
         plan = make_plan(settings)
@@ -74,12 +74,12 @@ def finetune(settings: TrainSettings) -> FinetuneResult:
             before = read_json(folder.job)["identity"]
             holds = f"holds a run of other settings, at step {found[0]}"
             _same(before["what"] | before["how"], wanted["what"] | wanted["how"], folder, holds)
-        report = _checked_data(settings, folder, wanted)
+        checked = _checked_data(settings, folder, wanted)
         write_json(folder.job, {"settings": settings.model_dump(), "plan": asdict(plan), "identity": wanted})
         _train(folder, settings, plan, lock)
         finished = {
             "identity": wanted, "settings": settings.model_dump(mode="json"), "plan": asdict(plan),
-            "rows": report.rows, "skipped": report.rows - len(report.used),
+            "rows": checked.rows, "skipped": checked.skipped,
         }  # fmt: skip
         write_json(folder.done, finished)
         shutil.rmtree(folder.checkpoints, ignore_errors=True)  # optimizer states, many times the model's size
@@ -119,28 +119,32 @@ def _locked(folder: RunFolder) -> Iterator[IO[str]]:
         yield lock
 
 
-def _checked_data(settings: TrainSettings, folder: RunFolder, wanted: dict[str, Any]) -> DataReport:
+def _checked_data(settings: TrainSettings, folder: RunFolder, wanted: dict[str, Any]) -> CheckedFile:
     """The report on the data, made once: a resumed run must see the same rows in the same order."""
-    key = {"data": wanted["what"]["data"], "images": settings.images, "max_length": settings.max_length,
-           "template": settings.template, "bos": settings.bos}  # fmt: skip
-    if folder.report.is_file() and (stored := read_json(folder.report)).get("key") == key:
-        return DataReport.from_json(stored["report"])
     from vlfilter.models.bodies import attention
-    from vlfilter.training.start import build_empty, make_encoder, open_start
+    from vlfilter.training.objective import CheckedFile, make_objective
+    from vlfilter.training.start import build_empty, open_start
 
+    key = {name: wanted["what"].get(name) for name in ("data", "validation", "images", "max_length", "template", "bos",
+                                                       "objective", "start_token")}  # fmt: skip
+    if folder.report.is_file() and (stored := read_json(folder.report)).get("key") == key:
+        return CheckedFile.from_json(stored["data"])
     start = open_start(settings)
     empty = build_empty(
         start, attention(start.config.body.model_type, "cpu"), str(settings.model or settings.language_model)
     )
-    encoder = make_encoder(start, settings, empty.image_tokens)
-    logger.info("checking %s and its images in %s", settings.data, settings.images)
-    rows, unreadable = read_instructions(settings.data)
-    report = check_data(rows, settings.images, encoder)
-    write_json(folder.report, {"key": key, "unreadable": unreadable, "report": report.to_json()})
-    refuse_bad(report, unreadable, settings.bad_rows, settings.data)
-    if report.bad or unreadable:
-        logger.warning("%d rows are skipped; %s tells which and why", len(report.bad) + len(unreadable), folder.report)
-    return report
+    objective = make_objective(settings, start, empty.image_tokens)
+    urls = {name: url for name in ("data", "validation") if (url := getattr(settings, name))}
+    checked = {}
+    for name, url in urls.items():
+        logger.info("checking %s and its images in %s", url, settings.images)
+        checked[name] = objective.check(url)
+    write_json(folder.report, {"key": key, **{name: found.to_json() for name, found in checked.items()}})
+    for name, url in urls.items():
+        objective.require(url, checked[name])
+        if count := checked[name].skipped:
+            logger.warning("%d rows of %s are skipped; %s tells which and why", count, url, folder.report)
+    return checked["data"]
 
 
 def environment(plan: Plan) -> dict[str, str]:

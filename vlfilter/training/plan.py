@@ -53,7 +53,9 @@ def identity(settings: TrainSettings, plan: Plan) -> dict[str, Any]:
     from vlfilter.training.start import projector_path
 
     dumped = settings.model_dump(mode="json")
-    ours = FREE_FIELDS | MACHINE_FIELDS | {"data", "images", "model", "language_model", "vision_tower", "projector"}
+    ours = FREE_FIELDS | MACHINE_FIELDS | {
+        "data", "validation", "images", "model", "language_model", "vision_tower", "projector",
+    }  # fmt: skip
     weights = {
         "model": settings.model and model_digest(settings.model),
         "language_model": settings.language_model and model_digest(settings.language_model),
@@ -61,9 +63,18 @@ def identity(settings: TrainSettings, plan: Plan) -> dict[str, Any]:
         "projector": settings.projector and file_digest(projector_path(settings.projector)),
     }
     what = {name: value for name, value in dumped.items() if name not in ours}
-    what |= {"data": hashlib.sha256(read_bytes(settings.data)).hexdigest(), "images": settings.images}
+    files = {"data": settings.data, "validation": settings.validation}
+    what |= {name: _digest(url) for name, url in files.items() if url}
+    what |= {"images": settings.images}
     what |= {name: digest for name, digest in weights.items() if digest} | {"code": CODE_VERSION}
     return {"what": what, "how": asdict(plan) | {"zero": settings.zero}}
+
+
+def _digest(url: str) -> str:
+    try:
+        return hashlib.sha256(read_bytes(url)).hexdigest()
+    except FileNotFoundError as error:
+        raise VlfilterError(f"{url} does not exist: it should hold the rows to train on.") from error
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

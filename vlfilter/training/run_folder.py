@@ -47,6 +47,16 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def best(self) -> Path:
+        """A classifier's best model so far, until it becomes `model`."""
+        return self.path / "best"
+
+    @property
+    def best_epoch(self) -> Path:
+        """Which epoch's model is kept, with its validation metrics."""
+        return self.path / "best.json"
+
+    @property
     def log(self) -> Path:
         return self.path / "train.log"
 

@@ -1,4 +1,4 @@
-"""What a fine-tuning run is told: one model for the UI's form, the command line and YAML; and the published recipes."""
+"""What a fine-tuning run is told: one model for the UI's form, the command line and YAML."""
 
 from __future__ import annotations
 
@@ -9,22 +9,41 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from vlfilter.data.storage import is_local
 from vlfilter.errors import VlfilterError
+from vlfilter.training.recipes import RECIPES
 
 # how a run is carried out: a finished model does not depend on these (beyond rounding)
-MACHINE_FIELDS = {"device", "processes", "zero", "per_device_batch", "data_workers", "gradient_checkpointing"}
+MACHINE_FIELDS = {
+    "device",
+    "processes",
+    "zero",
+    "per_device_batch",
+    "data_workers",
+    "gradient_checkpointing",
+    "eval_batch",
+}
 # what may change while a run is under way
 FREE_FIELDS = {"output", "data_workers", "report_to", "save_steps", "save_total_limit", "bad_rows"}
 
 
 class TrainSettings(BaseModel):
-    """Fine-tune a vision-language model on conversations about images (MLM-Filter, arXiv 2403.02677, and LLaVA-1.5).
+    """Fine-tune a vision-language model on conversations about images (MLM-Filter, arXiv 2403.02677, and LLaVA-1.5), or
+    to tell four levels of quality (UniFilter, arXiv 2510.15162).
 
     It starts from a whole checkpoint (`model`), or from a language model, a vision tower and a projector.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    data: str = Field(description="Conversations in LLaVA's JSON format.", examples=["instructions.json"])
+    objective: Literal["conversation", "classifier"] = Field(
+        default="conversation", description="Learn the answers of conversations, or the levels of quality rows."
+    )
+    data: str = Field(
+        description="Conversations in LLaVA's JSON format, or quality rows in UniFilter's.",
+        examples=["instructions.json"],
+    )
+    validation: str | None = Field(
+        default=None, description="Classifier: quality rows that decide, after each epoch, which model is kept."
+    )
     images: str = Field(description="The folder (or s3:// prefix) that the rows' image paths start from.")
     output: str = Field(description="A local folder for the model, its checkpoints, the loss curve and the log.")
 
@@ -39,10 +58,18 @@ class TrainSettings(BaseModel):
     select_layer: int = Field(default=-2, description="Which layer of the vision tower is read; -1 is the last.")
     select_feature: Literal["patch", "cls_patch"] = "patch"
 
+    labels: Literal[1, 4] = Field(
+        default=1, description="Classifier: 1 learns the level as a number (squared error), 4 as a class."
+    )
     template: str = Field(default="vicuna_v1", description="Conversation template, as `vlfilter score` knows them.")
     bos: Literal["automatic", "always"] = Field(
         default="automatic",
         description="Begin a sample with bos where the tokenizer itself does (so it is scored), or always.",
+    )
+    start_token: str | None = Field(
+        default=None,
+        description="What sequences start with where they must and the tokenizer has no bos; empty: the token that the "
+        "language model's config.json names.",
     )
     image_mode: Literal["pad", "squash", "processor"] = Field(
         default="pad", description="Pad to a square, ignore the aspect ratio, or do as the tower's processor does."
@@ -55,6 +82,7 @@ class TrainSettings(BaseModel):
     per_device_batch: int = Field(
         default=4, ge=1, le=64, description="Samples that one process handles at once; the rest is accumulated."
     )
+    eval_batch: int = Field(default=16, ge=1, description="Validation rows that one process handles at once.")
     learning_rate: float = Field(default=2e-5, gt=0)
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
@@ -87,6 +115,15 @@ class TrainSettings(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> TrainSettings:
         parts = {"language_model": self.language_model, "vision_tower": self.vision_tower}
+        classifier = self.objective == "classifier"
+        if classifier != (self.validation is not None):
+            raise ValueError(
+                "a classifier needs validation rows: they decide which epoch's model is kept"
+                if classifier
+                else "validation rows are for the objective classifier"
+            )
+        if classifier and self.trainable == "projector":
+            raise ValueError("a classifier's head must be trained: trainable is language+projector")
         given = [name for name, value in {**parts, "projector": self.projector}.items() if value]
         if self.model and given:
             raise ValueError(f"model is a whole checkpoint: do not give {' and '.join(given)} beside it")
@@ -100,44 +137,6 @@ class TrainSettings(BaseModel):
         if not is_local(self.output):
             raise ValueError("output must be a local folder: checkpoints are written by several processes")
         return self
-
-
-_STAGE_1: dict[str, Any] = {
-    "template": "plain", "trainable": "projector", "learning_rate": 1e-3, "epochs": 1, "zero": "2",
-    "image_mode": "processor", "group_by_modality_length": False, "save_steps": 24000,
-}  # fmt: skip
-_VICUNA: dict[str, Any] = {
-    "language_model": "lmsys/vicuna-13b-v1.5", "vision_tower": "openai/clip-vit-large-patch14-336",
-    "projector_kind": "mlp2x_gelu", "select_layer": -2, "max_length": 2048,
-}  # fmt: skip
-_QWEN: dict[str, Any] = {
-    "language_model": "Qwen/Qwen2.5-1.5B-Instruct", "vision_tower": "google/siglip-so400m-patch14-384",
-    "projector_kind": "aapool_mlp", "image_tokens": 144, "select_layer": -1,
-}  # fmt: skip
-
-# Sources: MLM_Filter, LLaVA_ft/scripts/v1_5/finetune.sh and pretrain.sh; LLaVA-Unified/scripts/mlm_filter/finetune.sh
-# and pretrain.sh. Batch sizes are those of eight GPUs together.
-RECIPES: dict[str, dict[str, Any]] = {
-    "mlm_filter_13b": _VICUNA | {
-        "projector": "liuhaotian/llava-v1.5-mlp2x-336px-pretrain-vicuna-13b-v1.5", "template": "vicuna_v1",
-        "epochs": 2, "batch_size": 128, "per_device_batch": 16, "learning_rate": 2e-5, "zero": "3",
-        "save_steps": 50000,
-    },
-    "mlm_filter_13b_projector": _VICUNA | _STAGE_1 | {"batch_size": 256, "per_device_batch": 32},
-    "mlm_filter_qwen2.5_1.5b": _QWEN | {
-        "template": "qwen_instruct", "epochs": 1, "batch_size": 128, "per_device_batch": 4, "learning_rate": 2e-5,
-        "max_length": 4096, "zero": "3", "save_steps": 1000, "save_total_limit": 1,
-    },
-    "mlm_filter_qwen2.5_1.5b_projector": _QWEN | _STAGE_1 | {
-        "batch_size": 512, "per_device_batch": 64, "max_length": 2048,
-    },
-    # for tests and demonstrations, a checkpoint of some thousand parameters on a CPU
-    "mlm_filter_tiny": {
-        "template": "vicuna_v1", "epochs": 1, "batch_size": 8, "per_device_batch": 4, "learning_rate": 2e-3,
-        "max_length": 512, "zero": "none", "device": "cpu", "processes": 1, "data_workers": 0, "save_steps": 50,
-        "gradient_checkpointing": False,
-    },
-}  # fmt: skip
 
 
 def train_settings(values: Mapping[str, Any], recipe: str | None = None) -> TrainSettings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import threading
 import traceback
@@ -11,18 +12,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlfilter.data.annotations import read_instructions
 from vlfilter.errors import VlfilterError
 from vlfilter.models.folders import read_json
-from vlfilter.training.data_check import DataReport
 from vlfilter.training.plan import Plan
 from vlfilter.training.run_folder import RunFolder, cut_metrics, drop_incomplete, last_complete
 from vlfilter.training.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from vlfilter.models.preprocess import ImageSettings
-    from vlfilter.training.conversation_data import ConversationEncoder
-    from vlfilter.training.dataset import ConversationDataset
     from vlfilter.training.trainer import VlmTrainer
 
 WATCHED = "VLFILTER_LAUNCHER_ON_STDIN"  # set by the launcher, whose end closes our standard input
@@ -61,10 +57,10 @@ def run(settings: TrainSettings, plan: Plan) -> None:
 
     from vlfilter.models.bodies import attention
     from vlfilter.models.weights import fill
-    from vlfilter.training.causal import CausalVlm
     from vlfilter.training.export import export
+    from vlfilter.training.objective import CheckedFile, Levels, make_objective
     from vlfilter.training.sharded import fill_sharded, gathered_state
-    from vlfilter.training.start import build_empty, make_encoder, open_start
+    from vlfilter.training.start import build_empty, open_start
     from vlfilter.training.trainer import VlmTrainer, training_arguments
 
     folder, rank = RunFolder(Path(settings.output)), int(os.environ.get("RANK", "0"))
@@ -88,10 +84,24 @@ def run(settings: TrainSettings, plan: Plan) -> None:
         vlm.projector.requires_grad_(True)
     if settings.gradient_checkpointing:
         vlm.body.gradient_checkpointing_enable({"use_reentrant": False})
-    model = CausalVlm(vlm)
-    encoder = make_encoder(start, settings, vlm.image_tokens)
-    data, lengths = _data(settings, folder, encoder, start.images)
-    trainer = VlmTrainer(model, arguments, data, lengths, settings, plan)
+    objective = make_objective(settings, start, vlm.image_tokens)
+
+    def keep(target: Path) -> None:
+        """Write the model as it is now; all processes take part."""
+        state = gathered_state(vlm, sharded=sharded)
+        if rank == 0:
+            export(target, vlm, start, state, dtype, whole=settings.trainable != "projector")
+
+    report = CheckedFile.from_json(read_json(folder.report)["data"]).report
+    data = objective.dataset(settings.data, report)
+    parts = (objective.model(vlm), arguments, data, report.lengths, settings, plan)
+    trainer = VlmTrainer(*parts)
+    if isinstance(objective, Levels) and settings.validation:
+        from vlfilter.training.classifier_trainer import ClassifierTrainer
+
+        checked = CheckedFile.from_json(read_json(folder.report)["validation"]).report
+        validation = objective.dataset(settings.validation, checked)
+        trainer = ClassifierTrainer(*parts, validation=validation, keep_model=lambda: keep(folder.best))
     _check_spread(trainer, settings, plan)
     found = last_complete(folder.checkpoints)
     if rank == 0:
@@ -101,9 +111,11 @@ def run(settings: TrainSettings, plan: Plan) -> None:
     if dist.is_initialized():
         dist.barrier()
     trainer.train(resume_from_checkpoint=str(found[1]) if found else None)
-    state = gathered_state(vlm, sharded=sharded)
-    if rank == 0:
-        export(folder.model, vlm, start, state, dtype, whole=settings.trainable != "projector")
+    if settings.objective != "classifier":
+        keep(folder.model)
+    elif rank == 0 and folder.best.is_dir():
+        shutil.rmtree(folder.model, ignore_errors=True)
+        folder.best.rename(folder.model)
     if dist.is_initialized():
         dist.barrier()
 
@@ -116,16 +128,6 @@ def _init_deepspeed(plan: Plan) -> None:
         # Its kernel for shared memory is compiled for a minute on first use; gloo does without.
         sys.modules["deepspeed.comm.torch"].build_shm_op = lambda: None  # type: ignore[attr-defined]
     deepspeed.init_distributed("nccl" if plan.device == "cuda" else "gloo")
-
-
-def _data(
-    settings: TrainSettings, folder: RunFolder, encoder: ConversationEncoder, images: ImageSettings
-) -> tuple[ConversationDataset, tuple[int, ...]]:
-    from vlfilter.training.dataset import ConversationDataset
-
-    report = DataReport.from_json(read_json(folder.report)["report"])
-    rows, _ = read_instructions(settings.data)
-    return ConversationDataset([rows[i] for i in report.used], settings.images, encoder, images), report.lengths
 
 
 def _check_spread(trainer: VlmTrainer, settings: TrainSettings, plan: Plan) -> None:

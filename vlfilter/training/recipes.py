@@ -1,0 +1,66 @@
+"""The published recipes: what `train_settings` starts from. Batch sizes are those of eight GPUs together.
+
+Sources: MLM_Filter, LLaVA_ft/scripts/v1_5/finetune.sh and pretrain.sh; LLaVA-Unified/scripts/mlm_filter/finetune.sh and
+pretrain.sh; UniFilter, scripts/v1_5/pretrain.sh and train_classifier.sh at its first commit (Qwen2.5) and its last
+(Qwen3).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_STAGE_1: dict[str, Any] = {
+    "template": "plain", "trainable": "projector", "learning_rate": 1e-3, "epochs": 1, "zero": "2",
+    "image_mode": "processor", "group_by_modality_length": False, "save_steps": 24000,
+}  # fmt: skip
+_VICUNA: dict[str, Any] = {
+    "language_model": "lmsys/vicuna-13b-v1.5", "vision_tower": "openai/clip-vit-large-patch14-336",
+    "projector_kind": "mlp2x_gelu", "select_layer": -2, "max_length": 2048,
+}  # fmt: skip
+_QWEN: dict[str, Any] = {
+    "language_model": "Qwen/Qwen2.5-1.5B-Instruct", "vision_tower": "google/siglip-so400m-patch14-384",
+    "projector_kind": "aapool_mlp", "image_tokens": 144, "select_layer": -1,
+}  # fmt: skip
+
+# UniFilter's stage 1 prepends bos; Qwen's tokenizers have none, so the token is named
+_UNIFILTER_STAGE_1: dict[str, Any] = _STAGE_1 | {"bos": "always", "batch_size": 512, "projector_kind": "aapool_mlp"}
+_UNIFILTER: dict[str, Any] = {
+    "objective": "classifier", "labels": 1, "epochs": 10, "batch_size": 512, "per_device_batch": 32, "eval_batch": 16,
+    "learning_rate": 2e-5, "weight_decay": 0.0, "warmup_ratio": 0.03, "schedule": "cosine", "zero": "3",
+    "image_mode": "pad", "group_by_modality_length": False, "data_workers": 4, "save_total_limit": 2,
+}  # fmt: skip
+_QWEN_0_5B: dict[str, Any] = _QWEN | {"language_model": "Qwen/Qwen2.5-0.5B-Instruct"}
+_QWEN3: dict[str, Any] = _QWEN | {
+    "language_model": "Qwen/Qwen3-0.6B", "vision_tower": "google/siglip2-so400m-patch14-384", "start_token": "<s>",
+}  # fmt: skip
+# for tests and demonstrations, a checkpoint of some thousand parameters on a CPU
+_TINY: dict[str, Any] = {
+    "epochs": 1, "batch_size": 8, "per_device_batch": 4, "learning_rate": 2e-3, "max_length": 512, "zero": "none",
+    "device": "cpu", "processes": 1, "data_workers": 0, "save_steps": 50, "gradient_checkpointing": False,
+}  # fmt: skip
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "mlm_filter_13b": _VICUNA | {
+        "projector": "liuhaotian/llava-v1.5-mlp2x-336px-pretrain-vicuna-13b-v1.5", "template": "vicuna_v1",
+        "epochs": 2, "batch_size": 128, "per_device_batch": 16, "learning_rate": 2e-5, "zero": "3",
+        "save_steps": 50000,
+    },
+    "mlm_filter_13b_projector": _VICUNA | _STAGE_1 | {"batch_size": 256, "per_device_batch": 32},
+    "mlm_filter_qwen2.5_1.5b": _QWEN | {
+        "template": "qwen_instruct", "epochs": 1, "batch_size": 128, "per_device_batch": 4, "learning_rate": 2e-5,
+        "max_length": 4096, "zero": "3", "save_steps": 1000, "save_total_limit": 1,
+    },
+    "mlm_filter_qwen2.5_1.5b_projector": _QWEN | _STAGE_1 | {
+        "batch_size": 512, "per_device_batch": 64, "max_length": 2048,
+    },
+    "mlm_filter_tiny": _TINY | {"template": "vicuna_v1"},
+    # The script of the first commit pretrains with 32 × 2 accumulated; the last one, for Qwen3, with 64.
+    "unifilter_qwen2.5_1.5b_projector": _QWEN | _UNIFILTER_STAGE_1 | {"per_device_batch": 32, "max_length": 2048},
+    "unifilter_qwen2.5_1.5b": _QWEN | _UNIFILTER | {"max_length": 4096},
+    "unifilter_qwen2.5_0.5b_projector": _QWEN_0_5B | _UNIFILTER_STAGE_1 | {"per_device_batch": 32, "max_length": 2048},
+    "unifilter_qwen2.5_0.5b": _QWEN_0_5B | _UNIFILTER | {"max_length": 4096},
+    "unifilter_qwen3_0.6b_projector": _QWEN3 | _UNIFILTER_STAGE_1 | {"per_device_batch": 64, "max_length": 4096},
+    "unifilter_qwen3_0.6b": _QWEN3 | _UNIFILTER | {"max_length": 8192},
+    "unifilter_tiny_projector": _STAGE_1 | _TINY | {"bos": "always"},
+    "unifilter_tiny": _UNIFILTER | _TINY | {"epochs": 3},
+}  # fmt: skip
