@@ -74,7 +74,7 @@ def finetune(settings: TrainSettings) -> FinetuneResult:
             before = read_json(folder.job)["identity"]
             holds = f"holds a run of other settings, at step {found[0]}"
             _same(before["what"] | before["how"], wanted["what"] | wanted["how"], folder, holds)
-        checked = _checked_data(settings, folder, wanted)
+        checked = _checked_data(settings, folder, wanted, resumed=found is not None)
         write_json(folder.job, {"settings": settings.model_dump(), "plan": asdict(plan), "identity": wanted})
         _train(folder, settings, plan, lock)
         finished = {
@@ -119,15 +119,15 @@ def _locked(folder: RunFolder) -> Iterator[IO[str]]:
         yield lock
 
 
-def _checked_data(settings: TrainSettings, folder: RunFolder, wanted: dict[str, Any]) -> CheckedFile:
-    """The report on the data, made once: a resumed run must see the same rows in the same order."""
+def _checked_data(settings: TrainSettings, folder: RunFolder, wanted: dict[str, Any], *, resumed: bool) -> CheckedFile:
+    """The report on the data; a resumed run keeps the one that it began with: the same rows in the same order."""
     from vlfilter.models.bodies import attention
     from vlfilter.training.objective import CheckedFile, make_objective
     from vlfilter.training.start import build_empty, open_start
 
     key = {name: wanted["what"].get(name) for name in ("data", "validation", "images", "max_length", "template", "bos",
                                                        "objective", "start_token")}  # fmt: skip
-    if folder.report.is_file() and (stored := read_json(folder.report)).get("key") == key:
+    if resumed and folder.report.is_file() and (stored := read_json(folder.report)).get("key") == key:
         return CheckedFile.from_json(stored["data"])
     start = open_start(settings)
     empty = build_empty(

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from vlfilter.data.storage import absolute
 from vlfilter.errors import VlfilterError
 from vlfilter.models.bodies import PUBLISHED, Head, architecture, head_of
 from vlfilter.models.checkpoints import open_vlm, tower_tensors
@@ -135,6 +136,8 @@ def _published(settings: TrainSettings, language: Path, vision: Any) -> dict[str
     if kind not in PUBLISHED:
         raise VlfilterError(f"{language} is a {kind} model; the language models are {', '.join(PUBLISHED)}.")
     tower = str(settings.vision_tower)
+    # A whole model has the tower's weights, and a folder of this machine means nothing elsewhere.
+    local = absolute(tower) if settings.trainable == "projector" else ""
     own = {
         "architectures": [architecture(kind, "lm")],
         "model_type": PUBLISHED[kind][1],
@@ -143,8 +146,7 @@ def _published(settings: TrainSettings, language: Path, vision: Any) -> dict[str
         "mm_num_image_tokens": settings.image_tokens,
         "mm_vision_select_layer": settings.select_layer,
         "mm_vision_select_feature": settings.select_feature,
-        # a folder of this machine means nothing elsewhere; the tower's weights are written with the model
-        "mm_vision_tower": tower if is_hub_name(tower) else "",
+        "mm_vision_tower": tower if is_hub_name(tower) else local,
     }
     for field in ("torch_dtype", "dtype", "_name_or_path"):
         config.pop(field, None)
