@@ -17,12 +17,13 @@ from tasks.mlm_filter_artifacts import (
     selection_note,
 )
 from vlfilter.errors import StorageError
-from vlfilter.methods.mlm_filter import choosing, sampling
+from vlfilter.methods.mlm_filter import sampling
 from vlfilter.methods.mlm_filter.balancing import balance_grades
 from vlfilter.methods.mlm_filter.grading import grade_pairs
 from vlfilter.methods.mlm_filter.mixing import check_images, mix_instructions
 from vlfilter.methods.mlm_filter.places import Places, link_general_images
 from vlfilter.methods.mlm_filter.steps import BalanceStep, GradeStep, MixStep, SampleStep, SelectStep
+from vlfilter.selection import choosing
 from vlfilter.training.settings import TrainSettings
 
 
