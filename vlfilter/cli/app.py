@@ -9,11 +9,13 @@ import typer
 from vlfilter import __version__
 from vlfilter.cli.mlm_filter import app as mlm_filter
 from vlfilter.cli.models import models
+from vlfilter.cli.unifilter import app as unifilter
 from vlfilter.errors import VlfilterError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(models, name="models")
 app.add_typer(mlm_filter, name="mlm-filter")
+app.add_typer(unifilter, name="unifilter")
 
 Scores = Annotated[str, typer.Option(help="Where the score tables are.", metavar="URL")]
 Where = Annotated[

@@ -17,7 +17,7 @@ from vlfilter.errors import VlfilterError
 from vlfilter.methods.mlm_filter.params import parse_params
 from vlfilter.methods.mlm_filter.preflight import check_inputs
 
-LOGGERS = ("vlfilter.methods.mlm_filter", "vlfilter.training", "vlfilter.llm")
+LOGGERS = ("vlfilter.methods", "vlfilter.training", "vlfilter.llm")
 
 
 def run_steps(fields: Any, origin: str) -> None:
