@@ -47,9 +47,19 @@ def test_datacomps_own_fraction_keeps_one_row_more(tmp_path: Path) -> None:
     assert len(choose(tmp_path, "datacomp_clip_top30")[1]) == int((np.array(values) >= threshold).sum()) == 4
 
 
+def test_unifilters_levels_and_fractions(tmp_path: Path) -> None:
+    columns = {"quality_score": [2.9, 2.4, 1.6, 0.4, None], "quality_class": [3, 2, 2, 0, None]}
+    kinds = {"quality_score": pa.float32(), "quality_class": pa.int8()}
+    write_scorer(str(tmp_path), "unifilter", "0", columns, schema(**kinds))
+    assert choose(tmp_path, "unifilter_level3")[1] == ["00000"]
+    assert choose(tmp_path, "unifilter_level2")[1] == ["00000", "00001", "00002"]
+    assert choose(tmp_path, "datacomp_unifilter_top50")[1] == ["00000", "00001", "00002"]  # int(4 · 0.5) + 1
+    assert choose(tmp_path, "obelics_hq_5m")[0].kept == 4
+
+
 def test_recipes_know_every_metric_and_each_says_where_it_is_from() -> None:
     assert sorted(METRICS.values()) == sorted(PUBLISHED)
-    assert len(RECIPES) == 2 + 5 * (1 + 4)
+    assert len(RECIPES) == 3 + 5 * (1 + 1 + 4) + 3
     assert all(one.source and one.name == name for name, one in RECIPES.items())
 
 
