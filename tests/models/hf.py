@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -65,5 +66,9 @@ def build(body: str = "llama", feature: str = "patch", tied: bool = False) -> tu
     return model.eval(), text
 
 
-def save(folder: Path, model: VisionLanguageModel, text: TextTokenizer, **options: Any) -> Path:
-    return save_vlm(folder, model, text, default_settings("clip_vision_model", small.PIXELS), **options)
+def save(folder: Path, model: VisionLanguageModel, text: TextTokenizer, **fields: Any) -> Path:
+    """In the published layout; `fields` go into config.json."""
+    save_vlm(folder, model, text, default_settings("clip_vision_model", small.PIXELS))
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    return folder

@@ -19,7 +19,7 @@ from tests.models import hf, small
 from vlfilter.cli.app import app
 from vlfilter.errors import VlfilterError
 from vlfilter.models.checkpoints import load_vlm
-from vlfilter.models.conversation import IMAGE_PLACEHOLDER, trained_template
+from vlfilter.models.conversation import IMAGE_PLACEHOLDER, TEMPLATES, trained_template
 from vlfilter.models.hf_layout import export_hf
 from vlfilter.models.preprocess import normalise, to_pixels
 from vlfilter.models.vlm import IMAGE_TOKEN, VisionLanguageModel
@@ -86,6 +86,15 @@ def test_what_transformers_itself_saves_is_read(tmp_path: Path) -> None:
     prompt = f"{IMAGE_PLACEHOLDER}\n{WORDS}"
     torch.testing.assert_close(ours(second, prompt), ours(first, prompt), atol=1e-6, rtol=0)
     assert second.images == first.images
+
+
+def test_how_it_was_trained_goes_along(tmp_path: Path) -> None:
+    fields = {"mm_image_mode": "squash", "mm_conversation_template": "llava_v0"}
+    hf.save(tmp_path / "published", *hf.build(), **fields)
+    read = load_vlm(str(export_hf(str(tmp_path / "published"), tmp_path / "hf")), head="lm").config.published
+    assert {name: read[name] for name in fields} == fields
+    written = AutoProcessor.from_pretrained(tmp_path / "hf").apply_chat_template([{"role": "user", "content": "hi"}])
+    assert written == f"<s>{TEMPLATES['llava_v0'].prompt('hi').removesuffix('###Assistant:')}"
 
 
 def test_names_are_those_that_vllm_maps(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from vlfilter.models.bodies import PUBLISHED, architecture
 
 HF_ARCHITECTURE = "LlavaForConditionalGeneration"
 HF_TOWERS = ("vision_tower.", "model.vision_tower.")  # where its tensors keep the tower
+# additions to config.json, beside the published fields, that say how a model was trained
+TRAINED_AS = ("tokenizer_model_max_length", "mm_image_mode", "mm_conversation_template")
 HF_FEATURES = {"patch": "default", "cls_patch": "full"}  # mm_vision_select_feature → vision_feature_select_strategy
 
 
@@ -51,6 +53,5 @@ def as_published(config: Mapping[str, Any], origin: str) -> dict[str, Any]:
         "mm_vision_select_layer": layer,
         "mm_vision_select_feature": features[strategy],
         "tie_word_embeddings": bool(config.get("tie_word_embeddings") or text.get("tie_word_embeddings", False)),
-        "tokenizer_model_max_length": config.get("tokenizer_model_max_length"),
-    }
+    } | {name: config[name] for name in TRAINED_AS if name in config}
     return {name: value for name, value in {**text, **own}.items() if name != "_name_or_path"}

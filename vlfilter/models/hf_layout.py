@@ -19,7 +19,8 @@ from vlfilter.data.storage import temporary_path
 from vlfilter.errors import VlfilterError
 from vlfilter.models.checkpoints import OpenedVlm, open_vlm
 from vlfilter.models.conversation import IMAGE_PLACEHOLDER, trained_template
-from vlfilter.models.hf_config import HF_ARCHITECTURE, HF_FEATURES
+from vlfilter.models.conversation import template as find_template
+from vlfilter.models.hf_config import HF_ARCHITECTURE, HF_FEATURES, TRAINED_AS
 from vlfilter.models.hf_template import chat_template
 from vlfilter.models.layout import hf_name
 from vlfilter.models.locate import VisionWeights
@@ -56,7 +57,9 @@ def export_hf(
     tokenizer.add_tokens([AddedToken(IMAGE_PLACEHOLDER, normalized=False, special=True)], special_tokens=True)
     image_token = int(tokenizer.convert_tokens_to_ids(IMAGE_PLACEHOLDER))
     rows = max(int(opened.config.body.vocab_size), image_token + 1)
-    template = trained_template(opened.config.body.model_type, int(opened.config.body.vocab_size))
+    named = opened.config.published.get("mm_conversation_template")
+    trained = trained_template(opened.config.body.model_type, int(opened.config.body.vocab_size))
+    template = find_template(str(named)) if named else trained
     bos = tokenizer.bos_token if opened.tokenizer.automatic_bos is not None else ""
     tokenizer.chat_template = chat_template(template, bos)
     tokenizer.model_max_length = opened.config.max_length or tokenizer.model_max_length
@@ -139,8 +142,10 @@ def _config(opened: OpenedVlm, image_token: int, rows: int, dtype: torch.dtype) 
         vision_feature_layer=config.select_layer,
         vision_feature_select_strategy=HF_FEATURES[config.select_feature],
         tie_word_embeddings=bool(config.body.tie_word_embeddings),
-        tokenizer_model_max_length=config.max_length,  # ours: what the model was trained with
     )
+    for name in TRAINED_AS:
+        if config.published.get(name) is not None:
+            setattr(whole, name, config.published[name])
     whole.architectures, whole.dtype = [HF_ARCHITECTURE], dtype
     return whole
 
