@@ -159,7 +159,7 @@ def test_a_tokenizer_without_digits_is_refused(tmp_path: Path) -> None:
         ({"answer": "sampled"}, "option answer 'sampled' is unknown: expected, greedy"),
         ({"template": "chatml"}, "option template 'chatml' is unknown: auto, original-auto, llava_v0"),
         ({"prompt": "3"}, "option prompt '3' is unknown: auto, 1, 2"),
-        ({"image_mode": "squash"}, "option image_mode 'squash' is unknown: processor, pad"),
+        ({"image_mode": "crop"}, "option image_mode 'crop' is unknown: auto, processor, pad, squash"),
         ({"space": "no"}, "option space 'no' is unknown"),
         ({"quantize": "2bit"}, "option quantize '2bit' is unknown: none, 8bit, 4bit"),
         ({"caption_max_tokens": 0}, "caption_max_tokens must be a whole number above 0"),
