@@ -11,13 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from vlfilter.data.image_files import missing_paths
 from vlfilter.data.quality_rows import Kind
 from vlfilter.data.quotas import priority
 from vlfilter.data.receipts import finished, write_receipt
 from vlfilter.errors import VlfilterError
 from vlfilter.methods.unifilter.items import SIDES, Item, Side, read_items, write_items
-from vlfilter.methods.unifilter.likeness import alike
+from vlfilter.methods.unifilter.likeness import connected, near_copies
 from vlfilter.methods.unifilter.picking import NAMES, Picked, pick
 from vlfilter.methods.unifilter.sources import Source, open_source
 
@@ -103,16 +105,16 @@ def _why(told: dict[str, Any]) -> str:
 def _with_sides(chosen: Sequence[Picked], settings: ChoiceSettings) -> list[Item]:
     """The side of each group of like images by a lot over its first path, so that more images later move none across
     but those that are nearly the same as a new one."""
-    paths = sorted({picture.path: picture for one in chosen for picture in one.pictures}.items())
-    number = {path: i for i, (path, _) in enumerate(paths)}
-    groups = alike([picture.looks for _, picture in paths])
-    for one in chosen:
-        for picture in one.pictures[1:]:
-            groups.join(number[one.pictures[0].path], number[picture.path])
+    thumbnails = {picture.path: picture.thumbnail for one in chosen for picture in one.pictures}
+    paths = sorted(thumbnails)
+    number = {path: place for place, path in enumerate(paths)}
+    sets = [[number[one.pictures[0].path], number[other.path]] for one in chosen for other in one.pictures[1:]]
+    copies = near_copies([thumbnails[path] for path in paths])
+    first = connected(len(paths), np.concatenate([copies, np.array(sets, np.int64).reshape(-1, 2)]))
 
     def side(one: Picked) -> Side:
-        first = paths[groups.find(number[one.pictures[0].path])][0]
-        return "validation" if priority(settings.seed, "side", first) < settings.validation * 2**64 else "train"
+        lot = priority(settings.seed, "side", paths[first[number[one.pictures[0].path]]])
+        return "validation" if lot < settings.validation * 2**64 else "train"
 
     return [
         Item(one.id, one.kind, tuple(picture.path for picture in one.pictures), one.origin, side(one)) for one in chosen

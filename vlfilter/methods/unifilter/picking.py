@@ -17,7 +17,7 @@ from vlfilter.data.quality_rows import Kind
 from vlfilter.data.samples import SampleError, Status
 from vlfilter.data.storage import join, write_bytes
 from vlfilter.methods.unifilter.grouping import similar_sets
-from vlfilter.methods.unifilter.likeness import Looks, looks
+from vlfilter.methods.unifilter.likeness import thumbnail
 from vlfilter.methods.unifilter.sources import Candidate, Source
 
 MAX_SET = 10  # images of one document; the published scoring script skips documents with more
@@ -33,7 +33,7 @@ class Picture:
     """A file below the image folder."""
 
     path: str
-    looks: Looks
+    thumbnail: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ def _write(data: bytes, images: str, prefix: str) -> Picture:
     name = hashlib.sha256(data).hexdigest()[:32]
     path = f"{prefix.strip('/')}/{name[:2]}/{name}.{_extension(data)}"
     write_bytes(join(images, path), data)
-    return Picture(path, looks(image))
+    return Picture(path, thumbnail(image))
 
 
 def _extension(data: bytes) -> str:
