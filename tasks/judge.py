@@ -12,7 +12,7 @@ from prefect import get_run_logger
 from prefect.artifacts import create_table_artifact
 from prefect.blocks.system import Secret
 from prefect.client.orchestration import get_client
-from prefect.concurrency.asyncio import rate_limit
+from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError, rate_limit
 from prefect.exceptions import MissingContextError, ObjectNotFound
 from prefect.logging import get_logger
 
@@ -66,7 +66,12 @@ class SharedLimiter:
         for kind, slots in (("requests", 1), ("tokens", tokens)):
             name = f"judge-{kind}-{self.vendor}"
             if name in self._found:
-                await rate_limit(name, occupy=max(1, min(slots, self._found[name])), strict=False)
+                try:
+                    await rate_limit(name, occupy=max(1, min(slots, self._found[name])), strict=False)
+                except ConcurrencySlotAcquisitionError as error:
+                    # Better too fast, which the vendor tells us and we retry, than a night's run lost.
+                    self._found.pop(name, None)
+                    _logger().warning("the shared limit %s cannot be kept any more: %s", name, error)
 
     async def _look(self) -> None:
         """Which limits there are: asked once, so that a missing one costs nothing and does not go unseen."""

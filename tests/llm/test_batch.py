@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import queue
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +15,7 @@ import pytest
 
 from tests.llm.vendor import Play, VendorServer
 from vlfilter.errors import VlfilterError
+from vlfilter.llm import keys
 from vlfilter.llm.client import BudgetExceededError, Judge, JudgeSettings
 from vlfilter.llm.jobs import Job, JobStore
 from vlfilter.llm.types import Image, Outcome, Request, Usage
@@ -166,8 +169,6 @@ def test_a_process_that_died_while_handing_in(judge: Make, vendor: VendorServer,
     finish_while(vendor, lambda: one.ask_all([Request("another set")]))
     lines = [(one._key(request), one._sender.vendor.payload(request)) for request in requests]  # type: ignore[union-attr]
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-    import socket
-
     server = vendor.base_url(name).removeprefix("http://")
     held = {key: [{}, 1] for key, _ in lines}
     job = Job("t" * 64, name, "m", server, time.time(), socket.gethostname(), int(dead.stdout), 3, held)
@@ -180,8 +181,6 @@ def test_a_process_that_died_while_handing_in(judge: Make, vendor: VendorServer,
 
 
 def test_a_record_whose_job_was_never_handed_in(judge: Make, vendor: VendorServer, name: str, tmp_path: Path) -> None:
-    import socket
-
     one = judge(max_usd=10.0)
     server = vendor.base_url(name).removeprefix("http://")
     key = one._key(Request("q0"))
@@ -218,7 +217,7 @@ def test_large_sets_are_cut(judge: Make, vendor: VendorServer, monkeypatch: pyte
 def test_answers_of_others_are_left_for_them(judge: Make, vendor: VendorServer, tmp_path: Path) -> None:
     vendor.hold_batches = True
     first = judge()
-    running = first._loop.submit(first._batch_all(questions(4), __import__("queue").SimpleQueue()))
+    running = first._loop.submit(first._batch_all(questions(4), queue.SimpleQueue()))
     while not (found := records(tmp_path)) or found[0]["id"] is None:
         time.sleep(0.01)
     running.cancel()
@@ -236,7 +235,7 @@ def test_answers_of_others_are_left_for_them(judge: Make, vendor: VendorServer, 
 def test_a_job_that_is_gone(judge: Make, vendor: VendorServer, tmp_path: Path) -> None:
     vendor.hold_batches = True
     one = judge()
-    running = one._loop.submit(one._batch_all(questions(2), __import__("queue").SimpleQueue()))
+    running = one._loop.submit(one._batch_all(questions(2), queue.SimpleQueue()))
     while not (found := records(tmp_path)) or found[0]["id"] is None:
         time.sleep(0.01)
     running.cancel()
@@ -245,6 +244,26 @@ def test_a_job_that_is_gone(judge: Make, vendor: VendorServer, tmp_path: Path) -
     assert [answer.outcome for answer in answers] == [Outcome.FAILED] * 2
     assert "does not know the batch" in answers[0].reason
     assert records(tmp_path) == []
+
+
+def test_on_s3(vendor: VendorServer, s3: str) -> None:
+    settings = JudgeSettings(
+        "openai:m", vendor.openai_url, s3 + "/cache", max_usd=5.0, batch=True, poll_s=0.01, **PRICES
+    )
+    with Judge(settings) as one:
+        assert len(one.ask_all(questions(3))) == 3
+        vendor.hold_batches = True
+        pending = one._loop.submit(one._batch_all(questions(5), queue.SimpleQueue()))
+        while not any(
+            job.id for job in JobStore(s3 + "/cache").all("openai", "m", keys.server_name("openai", one._url))
+        ):
+            time.sleep(0.01)
+        pending.cancel()
+    vendor.finish_batches()
+    with Judge(settings) as one:
+        assert [answer.cached for answer in one.ask_all(questions(5))] == [True] * 3 + [False] * 2
+        assert sum(line.usd for line in one.spending()) == pytest.approx(5 * HALF)
+    assert len(vendor.batches) == 2
 
 
 def test_a_server_without_batches(judge: Make, name: str, vendor: VendorServer, tmp_path: Path) -> None:

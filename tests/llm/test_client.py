@@ -211,6 +211,13 @@ def test_what_concerns_all_requests_is_said_once(judge: Make, vendor: VendorServ
     assert ask(one, Request("q0")).cached  # what was paid for is there
 
 
+def test_nobody_sits_out_a_pause_when_the_run_is_over(judge: Make, vendor: VendorServer) -> None:
+    vendor.script(Play("status", status=429, headers={"Retry-After": "500"}), Play("status", status=401, delay=0.2))
+    with pytest.raises(VlfilterError, match="does not accept the key"):
+        judge(concurrency=2).ask_all([Request("q0"), Request("q1")])
+    assert len(vendor.questions()) == 2
+
+
 def test_answers_come_in_the_order_of_the_questions(judge: Make, vendor: VendorServer) -> None:
     vendor.answer = lambda body: prompt_of(body)[::-1]
     answers = judge(concurrency=4).ask_all([Request(f"question {i}") for i in range(40)])
@@ -312,6 +319,9 @@ def test_models_that_take_no_temperature_get_none(judge: Make, vendor: VendorSer
         ({"model": "openai:m", "input_usd_per_million": 1.0}, "both"),
         ({"model": "openai:gpt-4o", "batch": True}, "batch needs a cache"),
         ({"model": "openai:gpt-4o", "concurrency": 0}, "at least 1"),
+        ({"model": "openai:gpt-4o", "requests_per_minute": 0}, "at least 1"),
+        ({"model": "openai:gpt-4o", "max_usd": -1.0}, "0 or more"),
+        ({"model": "openai:gpt-4o", "max_usd": float("nan")}, "0 or more"),
         ({"model": "openai:gpt-4o", "ledger": "gs://bucket/x"}, "local file or on S3"),
     ],
 )

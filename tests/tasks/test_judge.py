@@ -10,7 +10,7 @@ import pytest
 from prefect import flow
 from prefect.blocks.system import Secret
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, GlobalConcurrencyLimitUpdate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 from tasks.judge import SharedLimiter, make_judge, secret_key, spending_table
@@ -91,6 +91,28 @@ def test_workers_share_the_servers_limits(vendor: VendorServer, tmp_path: Path) 
             # More tokens than the limit has: takes all of it, rather than fail.
             assert judge.ask_all([Request(f"{worker} large", max_tokens=100_000)])[0].text
     assert slots("judge-requests-anthropic") == 12
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_a_limit_that_breaks_ends_no_run(vendor: VendorServer, caplog: pytest.LogCaptureFixture) -> None:
+    import asyncio
+
+    make_limit("judge-requests-broken", 1000, 1000.0)
+
+    async def before_and_after() -> None:
+        limiter = SharedLimiter("broken", LocalLimiter(None, None))
+        await limiter.acquire(1)
+        async with get_client() as client:
+            limit = await client.read_global_concurrency_limit_by_name("judge-requests-broken")
+            await client.update_global_concurrency_limit(
+                limit.name, GlobalConcurrencyLimitUpdate(slot_decay_per_second=0.0)
+            )
+        for _ in range(2):
+            await limiter.acquire(1)
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(before_and_after())
+    assert caplog.text.count("cannot be kept any more") == 1
 
 
 @pytest.mark.usefixtures("prefect_api")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any
 
 from vlfilter.llm.openai_vendor import with_schema
 from vlfilter.llm.types import Request, Usage
 from vlfilter.llm.vendor import (
+    CONNECT_S,
     RejectedError,
     Repair,
     Reply,
@@ -38,8 +39,9 @@ class AnthropicVendor:
         self._sdk = anthropic
         self._where = where
         self._unsupported: set[str] = set()
+        timeout = anthropic.Timeout(timeout_s, connect=min(timeout_s, CONNECT_S))
         self._client = anthropic.AsyncAnthropic(
-            api_key=where.key, base_url=where.url, timeout=timeout_s, max_retries=0, open_telemetry=False
+            api_key=where.key, base_url=where.url, timeout=timeout, max_retries=0, open_telemetry=False
         )
 
     def payload(self, request: Request, repair: Repair | None = None) -> dict[str, Any]:
@@ -128,7 +130,7 @@ class AnthropicVendor:
             problem = batch_problem(self._sorted(error), error, self._where, None)
         raise problem
 
-    async def find(self, tag: str, count: int, since: float) -> str | None:  # noqa: ARG002
+    async def find(self, tag: str, count: int, since: float, known: Collection[str]) -> str | None:  # noqa: ARG002
         """The API keeps no tag: the one batch of that size that was created since then; its results tell for sure."""
         problem: Exception
         try:
@@ -137,7 +139,7 @@ class AnthropicVendor:
                     return None
                 counts = batch.request_counts
                 total = counts.processing + counts.succeeded + counts.errored + counts.canceled + counts.expired
-                if total == count:
+                if total == count and batch.id not in known:
                     return batch.id
             return None
         except Exception as error:

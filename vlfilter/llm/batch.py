@@ -114,29 +114,40 @@ class BatchRun:
             job = later
         if job.id is not None:
             return job
-        number = await self._patiently(lambda: self._vendor.find(job.tag, job.size, job.created))
+        number = await self._patiently(lambda: self._find(job))
         if number is None:  # it was never handed in
             await self._drop(job, [])
             return None
         return await self._write(replace(job, id=number))
 
+    async def _find(self, job: Job) -> str | None:
+        """A job that the vendor may have, though nobody was told its id."""
+        others = await self._io(lambda: self._jobs.all(self._set.vendor, self._set.model, self._set.server))
+        known = {other.id for other in others if other.id is not None}
+        return await self._vendor.find(job.tag, job.size, job.created, known)
+
     async def _start(self, left: Mapping[str, Request]) -> list[_Open]:
-        """Set the money aside for all new jobs, then submit them."""
-        new = [await self._io(lambda: self._new_job(group)) for group in self._groups(left)]  # noqa: B023
+        """Set the money aside for all new jobs, then hand in one after the other."""
+        new = [(await self._io(lambda: self._new_job(group)), group) for group in self._groups(left)]  # noqa: B023
+        opened: list[_Open] = []
         reserved: list[Job] = []
-        limit = None if self._set.max_usd is None else round(self._set.max_usd * NANO)
         try:
-            for job, _, _ in new:
-                nano = sum(worst for _, worst in job.requests.values())
-                labels: dict[str, str] = {}
-                ticket = await self._io(lambda: self._ledger.reserve(nano, limit, labels, job.model, job.ticket))  # noqa: B023
-                assert ticket == job.ticket
+            for job, _ in new:
+                await self._reserve(job)
                 reserved.append(job)
-        except BudgetExceededError:
-            for job in reserved:
-                await self._io(lambda: self._ledger.settle(job.ticket, []))  # noqa: B023
+            for job, group in new:
+                opened.append(await self._submit(job, group))
+        except Exception:
+            for job in reserved:  # an own record stays, and its money with it
+                if await self._io(lambda: self._jobs.load(job.tag)) is None:  # noqa: B023
+                    await self._io(lambda: self._ledger.settle(job.ticket, []))  # noqa: B023
             raise
-        return [await self._submit(job, lines, requests) for job, lines, requests in new]
+        return opened
+
+    async def _reserve(self, job: Job) -> None:
+        nano = sum(worst for _, worst in job.requests.values())
+        limit = None if self._set.max_usd is None else round(self._set.max_usd * NANO)
+        await self._io(lambda: self._ledger.reserve(nano, limit, {}, job.model, job.ticket))
 
     def _groups(self, left: Mapping[str, Request]) -> list[dict[str, Request]]:
         """Cut by the vendor's limits: how many, and how many bytes."""
@@ -152,13 +163,11 @@ class BatchRun:
             size += bytes_
         return groups
 
-    def _new_job(self, group: dict[str, Request]) -> tuple[Job, list[tuple[str, dict[str, Any]]], dict[str, Request]]:
-        lines = [(key, self._vendor.payload(request)) for key, request in group.items()]
+    def _new_job(self, group: Mapping[str, Request]) -> Job:
         tag = hashlib.sha256("\n".join(sorted(group)).encode()).hexdigest()
         requests = {key: [dict(request.labels), self._worst(request)] for key, request in group.items()}
         owner = (time.time(), socket.gethostname(), os.getpid())
-        job = Job(tag, self._set.vendor, self._set.model, self._set.server, *owner, len(group), requests)
-        return job, lines, group
+        return Job(tag, self._set.vendor, self._set.model, self._set.server, *owner, len(group), requests)
 
     def _worst(self, request: Request) -> int:
         if self._set.price is None:
@@ -166,27 +175,29 @@ class BatchRun:
         tokens = most_input_tokens(request, self._set.model)
         return worst_nano(self._set.price, tokens, request.max_tokens, batch=True)
 
-    async def _submit(self, job: Job, lines: Sequence[tuple[str, Any]], requests: dict[str, Request]) -> _Open:
+    async def _submit(self, job: Job, group: dict[str, Request]) -> _Open:
         _SUBMITTING.add(job.tag)
         try:
-            return await self._hand_in(job, lines, requests)
+            return await self._hand_in(job, group)
         finally:
             _SUBMITTING.discard(job.tag)
 
-    async def _hand_in(self, job: Job, lines: Sequence[tuple[str, Any]], requests: dict[str, Request]) -> _Open:
+    async def _hand_in(self, job: Job, group: dict[str, Request]) -> _Open:
         first = await self._io(lambda: self._jobs.create(job))
         if not first:  # another process is handing in the very same questions
             there = await self._io(lambda: self._jobs.load(job.tag))
             adopted = await self._submitted(there) if there is not None else None
             if adopted is not None:
-                return _Open(adopted, requests)
+                return _Open(adopted, group)
+            await self._reserve(job)
             await self._write(job)
+        lines = await self._io(lambda: [(key, self._vendor.payload(request)) for key, request in group.items()])
 
         async def hand_in() -> str:
             try:
                 return await self._vendor.submit(lines, job.tag)
             except RetryError as error:  # the vendor may have it, though its answer was lost
-                found = await self._vendor.find(job.tag, job.size, job.created) if error.maybe_paid else None
+                found = await self._find(job) if error.maybe_paid else None
                 if found is None:
                     raise
                 return found
@@ -202,7 +213,7 @@ class BatchRun:
             await self._drop(job, [])
             raise
         log.info("batch %s of %d questions is handed in", number, len(lines))
-        return _Open(await self._write(replace(job, id=number)), requests)
+        return _Open(await self._write(replace(job, id=number)), group)
 
     async def _follow(self, opened: _Open) -> None:
         job = opened.job

@@ -15,6 +15,11 @@ CLIENT_VERSION = 1  # raise it when the same Request is worded differently to a 
 KEPT = (Outcome.ANSWERED, Outcome.REFUSED)  # both were paid for; the others are worth another try
 
 
+def again(answer: Answer) -> Answer:
+    """The answer for whoever asks the same at the same time: free, and cached where it will be."""
+    return replace(answer, cached=answer.outcome in KEPT, usd=0.0)
+
+
 def cache_key(request: Request, vendor: str, model: str, server: str) -> str:
     """SHA-256, 64 hex digits, over all that changes the answer. `server` is "" for the vendor's own address."""
     parts = {

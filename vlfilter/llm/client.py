@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import queue
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from vlfilter.llm import keys
 from vlfilter.llm.answers import check_schema, read_answer
 from vlfilter.llm.background import LoopThread
 from vlfilter.llm.batch import BatchRun, BatchSettings
-from vlfilter.llm.cache import Cache, cache_key
+from vlfilter.llm.cache import Cache, again, cache_key
 from vlfilter.llm.estimate import Estimate, estimate
 from vlfilter.llm.ledger import BudgetExceededError, Ledger, Spent
 from vlfilter.llm.limits import Limiter, LocalLimiter
@@ -81,8 +82,11 @@ class Judge:
             )
         if settings.batch and settings.cache is None:
             raise VlfilterError("batch needs a cache: the job's id is kept there until its answers are fetched.")
-        if settings.concurrency < 1 or settings.attempts < 1:
-            raise VlfilterError("concurrency and attempts of the judge must be at least 1.")
+        rates = (settings.requests_per_minute, settings.tokens_per_minute)
+        if any(n is not None and n < 1 for n in (settings.concurrency, settings.attempts, *rates)):
+            raise VlfilterError("concurrency, attempts and limits a minute of the judge must be at least 1.")
+        if settings.max_usd is not None and not 0 <= settings.max_usd < math.inf:
+            raise VlfilterError(f"max_usd is {settings.max_usd}: give dollars, 0 or more.")
         self._cache = Cache(settings.cache)
         self._ledger = _ledger(settings)
         self._limiter = limiter or LocalLimiter(settings.requests_per_minute, settings.tokens_per_minute)
@@ -176,7 +180,7 @@ class Judge:
         key = self._key(request)
         while (running := self._flying.get(key)) is not None:
             try:
-                return replace(await asyncio.shield(running), cached=True, usd=0.0)
+                return again(await asyncio.shield(running))
             except asyncio.CancelledError:
                 if not running.cancelled():
                     raise  # it is we who are cancelled
@@ -239,7 +243,7 @@ class Judge:
         def emit(key: str, answer: Answer) -> None:
             for index in places[key]:
                 done.put((index, answer))
-                answer = replace(answer, cached=True, usd=0.0)  # the same question again
+                answer = again(answer)
 
         async def look_up(todo: Iterator[tuple[str, Request]]) -> None:
             for key, request in todo:

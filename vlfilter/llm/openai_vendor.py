@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any
 
 from vlfilter.llm.types import Request, Usage
 from vlfilter.llm.vendor import (
+    CONNECT_S,
     RejectedError,
     Repair,
     Reply,
@@ -39,8 +40,9 @@ class OpenAiVendor:
         self._sdk = openai
         self._where = where
         self._unsupported: set[str] = set()  # what this server has said that it does not take
+        timeout = openai.Timeout(timeout_s, connect=min(timeout_s, CONNECT_S))
         self._client = openai.AsyncOpenAI(
-            api_key=where.key, base_url=where.url, timeout=timeout_s, max_retries=0, _enforce_credentials=True
+            api_key=where.key, base_url=where.url, timeout=timeout, max_retries=0, _enforce_credentials=True
         )
 
     def payload(self, request: Request, repair: Repair | None = None) -> dict[str, Any]:
@@ -140,7 +142,7 @@ class OpenAiVendor:
             problem = batch_problem(self._sorted(error), error, self._where, None)
         raise problem
 
-    async def find(self, tag: str, count: int, since: float) -> str | None:  # noqa: ARG002
+    async def find(self, tag: str, count: int, since: float, known: Collection[str]) -> str | None:  # noqa: ARG002
         problem: Exception
         try:
             async for batch in self._client.batches.list(limit=100):

@@ -1,7 +1,8 @@
 """Vendors' list prices as data. They change: `JudgeSettings.input_usd_per_million` and its sister override them.
 
-Looked up on 2026-11-21 from stored copies of the vendors' pages and third parties' lists, some of them months old;
-newer models whose price could not be found twice are left out. Check the vendor's page before a large run.
+Looked up on 2026-11-21 in stored copies of the vendors' pages and of third parties' lists, some of them months old.
+Where no list told what a vendor takes for input that it caches, 1.25 times the input is assumed. Models whose price was
+not found are not here. Check the vendor's page before a large run.
 """
 
 from __future__ import annotations

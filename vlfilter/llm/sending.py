@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import random
 from collections.abc import Awaitable, Callable
@@ -25,9 +26,16 @@ class Halt:
 
     def __init__(self) -> None:
         self.error: Exception | None = None
+        self._stopped = asyncio.Event()
 
     def stop(self, error: Exception) -> None:
         self.error = self.error or error
+        self._stopped.set()
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep, but not past the end of the run."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopped.wait(), seconds)
 
     def check(self) -> None:
         if self.error is not None:
@@ -82,9 +90,8 @@ class Sender:
         async with self._room:
             usd = 0.0
             for attempt in range(self._limits.attempts):
-                halt.check()
                 try:
-                    reply, cost = await self._attempt(request, repair)
+                    reply, cost = await self._attempt(request, halt, repair)
                     return Sent(reply, usd + cost)
                 except RejectedError as error:
                     outcome = Outcome.REFUSED if error.refused else Outcome.FAILED
@@ -95,14 +102,15 @@ class Sender:
                 last = attempt + 1 == self._limits.attempts
                 if last or (after or 0.0) > LONGEST_WAIT:
                     break
-                await asyncio.sleep(pause(attempt, after, self._limits.backoff_s))
+                await halt.sleep(pause(attempt, after, self._limits.backoff_s))
             tries = "attempt" if attempt == 0 else "attempts"
             waits = f"; the server asks for a pause of {after:.0f} s" if (after or 0.0) > LONGEST_WAIT else ""
             return Answer(Outcome.FAILED, reason=f"{reason} (after {attempt + 1} {tries}{waits})", usd=usd)
 
-    async def _attempt(self, request: Request, repair: Repair | None) -> tuple[Reply, float]:
+    async def _attempt(self, request: Request, halt: Halt, repair: Repair | None) -> tuple[Reply, float]:
         said = repair.said + repair.prompt if repair else ""
         await self._limiter.acquire(input_tokens(request, self._model, said) + request.max_tokens)
+        halt.check()
         worst = self._worst(request, said)
         ticket = await self._reserve(worst, request)
         charge: Charge | None = Charge(request.labels, self._model, Usage(), worst)  # unless it turns out otherwise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import email.utils
 import re
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from vlfilter.errors import VlfilterError
 from vlfilter.llm.types import Request, Usage
 
 LONGEST_MESSAGE = 300
+CONNECT_S = 10.0
 _NO_MONEY = re.compile(r"insufficient_quota|credit balance|billing|exceeded your current quota", re.IGNORECASE)
 _MODEL_GONE = re.compile(r"model_not_found|model .{0,80}does not exist", re.IGNORECASE)
 _FILTERED = re.compile(r"content_filter|content_policy_violation|usage policy", re.IGNORECASE)
@@ -80,8 +81,8 @@ class Vendor(Protocol):
         """Start a batch of (key, payload) and return its id; errors as `ask`."""
         ...
 
-    async def find(self, tag: str, count: int, since: float) -> str | None:
-        """The id of a batch that was started with this tag, so and so many requests, not before `since` (Unix)."""
+    async def find(self, tag: str, count: int, since: float, known: Collection[str]) -> str | None:
+        """The id of a batch with this tag, or of this size, begun after `since` (Unix) and not known as another's."""
         ...
 
     async def ended(self, job: str) -> bool:
