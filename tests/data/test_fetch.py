@@ -78,13 +78,15 @@ def handler(web: Web) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
             elif name == "drip":
                 self.send_response(200)
-                self.send_header("Content-Length", "9999")
+                self.send_header("Content-Length", "300")
                 self.end_headers()
-                while not web.done.wait(0.02):
+                for _ in range(300):
+                    web.done.wait(0.02)
                     try:
                         self.wfile.write(b"x")
                     except OSError:
                         return
+                web.seen.append(("all sent", ""))
             else:
                 self.reply(b"nothing here", 404)
 
@@ -215,6 +217,7 @@ def test_a_server_that_answers_a_byte_at_a_time(web: Web) -> None:
     limits = FetchLimits(read_seconds=5, total_seconds=0.5)
     with pytest.raises(VlfilterError, match=r"not complete after 0\.5 seconds"):
         lenient(limits).get(web.url("/drip"))
+    assert [path for path, _ in web.seen] == ["/drip"], "it was not waited for"
 
 
 def test_a_resolver_that_never_answers(web: Web) -> None:
