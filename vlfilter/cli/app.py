@@ -54,6 +54,10 @@ def score(
     shards_in_flight: Annotated[int, typer.Option(help="Shards that are worked on at a time.")] = 2,
     group_size: Annotated[int, typer.Option(help="Shards in one group of tasks.")] = 200,
     option: Annotated[list[str] | None, typer.Option(help="An option of a scorer.", metavar="NAME.KEY=VALUE")] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="Where mlm_filter's model runs: transformers (here), vllm (a server).")
+    ] = None,
+    base_url: Annotated[str | None, typer.Option(help="The vLLM server: http://HOST:8000/v1.", metavar="URL")] = None,
 ) -> None:
     """Score every sample of the shards; finished shards are not touched."""
     from vlfilter.cli.scoring import run_score
@@ -71,7 +75,7 @@ def score(
             "workers": workers,
             "shards_in_flight": shards_in_flight,
             "group_size": group_size,
-            "options": _options(option or []),
+            "options": _on_server(_options(option or []), scorer, {"backend": backend, "base_url": base_url}),
         }
     )
 
@@ -180,6 +184,18 @@ def _pairs(given: list[str], option: str) -> dict[str, str]:
             raise VlfilterError(f"{option} {entry!r}: write NAME=VALUE.")
         pairs[name] = value
     return pairs
+
+
+def _on_server(
+    options: dict[str, dict[str, Any]], scorers: list[str], given: dict[str, str | None]
+) -> dict[str, dict[str, Any]]:
+    """`--backend` and `--base-url` among the options of the scorer that has them."""
+    named = {name: value for name, value in given.items() if value is not None}
+    if not named:
+        return options
+    if "mlm_filter" not in scorers:
+        raise VlfilterError(f"--{next(iter(named)).replace('_', '-')} is for the scorer mlm_filter.")
+    return options | {"mlm_filter": options.get("mlm_filter", {}) | named}
 
 
 def _options(given: list[str]) -> dict[str, dict[str, Any]]:
