@@ -80,8 +80,9 @@ def optimizer_numbers(checkpoint: Path) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("zero", "processes", "body", "tied"), [("2", 2, "llama", False), ("3", 2, "qwen2", True), ("none", 1, "llama", False)]
-)  # fmt: skip
+    ("zero", "processes", "body", "tied"),
+    [("2", 2, "llama", False), ("3", 2, "qwen2", True), ("none", 1, "llama", False)],
+)
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     tmp_path: Path, zero: str, processes: int, body: str, tied: bool
 ) -> None:
