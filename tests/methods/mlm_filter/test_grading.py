@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import re
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +27,7 @@ from vlfilter.methods.mlm_filter.pairs import ChosenPair, write_pairs
 from vlfilter.methods.mlm_filter.questions import read_grade
 from vlfilter.scoring.mlm_filter_prompts import METRICS, instruction, question_part
 
+ROOT = Path(__file__).parents[3]
 PAIRS = [ChosenPair(f"p{i}", f"quality/p{i}.jpg", f"a picture number {i}", key=f"k{i}") for i in range(6)]
 SETTINGS = GradeSettings(teacher="openai:gpt-4o")
 
@@ -157,6 +160,30 @@ def test_a_budget_that_is_used_up_keeps_what_was_paid_for(
     assert not (work / "grades.parquet").exists()
     assert grade(work, replace(poor, max_usd=1.0), settings)["rows"] == {"ok": 24}
     assert len(vendor.questions()) == 24
+
+
+GRADE = """
+import sys
+from vlfilter.llm.client import Judge, JudgeSettings
+from vlfilter.methods.mlm_filter.grading import GradeSettings, grade_pairs
+work, url = sys.argv[1:]
+settings = JudgeSettings("openai:gpt-4o", url, cache=work + "/answers", concurrency=1)
+with Judge(settings) as judge:
+    places = [work + "/pairs.json", work + "/images", work + "/grades.parquet"]
+    grade_pairs(*places, judge, GradeSettings(teacher="openai:gpt-4o"))
+"""
+
+
+def test_a_killed_run_pays_for_nothing_twice(work: Path, vendor: VendorServer, judge_settings: JudgeSettings) -> None:
+    vendor.script(*[Play(text="7")] * 5, Play("never"))
+    process = subprocess.Popen([sys.executable, "-c", GRADE, str(work), vendor.openai_url], cwd=ROOT)
+    while len(vendor.questions()) < 6:
+        assert process.poll() is None, "it ended before it could be killed"
+    process.kill()
+    process.wait()
+    assert grade(work, judge_settings)["rows"] == {"ok": 24}
+    assert [g.score for g in rows(work)[:6]] == [7, 7, 7, 7, 7, 10]
+    assert len(vendor.questions()) == 25  # the one that was under way is asked again
 
 
 def test_a_wrong_key_is_one_clear_error(work: Path, vendor: VendorServer, judge_settings: JudgeSettings) -> None:

@@ -42,13 +42,16 @@ def test_the_question_is_that_of_the_model_that_will_be_taught() -> None:
 
 
 def test_a_model_is_asked_as_it_was_taught() -> None:
-    score = {"shards": "data", "options": {"space": "published"}}
+    score = {"shards": "data", "options": {"image_mode": "processor"}}
     taught = parse(grade=GRADE, finetune={"preset": "mlm_filter_13b"}, score=score).scoring()
+    plain = parse(finetune={"preset": "mlm_filter_13b"}, score={"shards": "data"}).scoring()
     elsewhere = parse(score={"shards": "data", "model": "owner/model"}).scoring()
     assert taught is not None
+    assert plain is not None
     assert elsewhere is not None
+    assert plain.options["mlm_filter"]["image_mode"] == "pad"
     assert taught.options["mlm_filter"] == {
-        "metric": "all", "template": "vicuna_v1", "image_mode": "pad", "space": "published", "prompt": "1",
+        "metric": "all", "template": "vicuna_v1", "image_mode": "processor", "space": "trained", "prompt": "1",
     }  # fmt: skip
     assert elsewhere.options["mlm_filter"] == {"metric": "all"}
     assert elsewhere.model == {"mlm_filter": "owner/model"}
