@@ -15,6 +15,7 @@ from tests.llm.vendor import Play, VendorServer, prompt_of
 from tests.methods.unifilter.teacher import images_of, target_words, teacher
 from vlfilter.cli.app import app
 from vlfilter.data.quality_rows import QualityRow, read_quality_rows, require_levels
+from vlfilter.data.storage import read_bytes, write_bytes
 from vlfilter.errors import VlfilterError
 from vlfilter.llm.client import BudgetExceededError
 from vlfilter.methods.unifilter.texts import LevelText, Verdict, read_texts
@@ -218,3 +219,17 @@ def test_the_output_is_json_that_anyone_can_read(data: Path, vendor: VendorServe
     run(data, vendor)
     raw = json.loads((data / "out" / "train.json").read_text())
     assert all(set(row) == {"image", "text", "label"} for row in raw)
+
+
+def test_everything_may_lie_in_an_object_store(vendor: VendorServer, s3: str) -> None:
+    for i in range(12):
+        write_bytes(f"{s3}/photos/page{i // 4}/{i}.jpg", jpeg(i))
+    vendor.answer = teacher()
+    given = ["unifilter", "synthesize", "--output", f"{s3}/out", "--images", f"{s3}/photos", "--validation", "0.4"]
+    given += ["--teacher", VENDORS["anthropic"], "--base-url", vendor.base_url("anthropic"), "--max-usd", "9"]
+    for _ in range(2):
+        assert CliRunner().invoke(app, given, catch_exceptions=False).exit_code == 0
+    assert len(vendor.questions()) == 12
+    train, bad = read_quality_rows(f"{s3}/out/train.json")
+    assert bad == []
+    assert read_bytes(f"{s3}/out/images/{train[0].images[0]}") in {jpeg(i) for i in range(12)}
