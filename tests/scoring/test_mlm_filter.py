@@ -67,6 +67,22 @@ def test_words_follow_the_checkpoint_and_can_be_chosen(llama_2: Path, default: M
     assert words(make(llama_2, template="llava_v1", prompt="2")) == ("llava_v1", 2)
 
 
+def test_image_mode_template_and_blank_follow_what_config_json_says_of_the_training(tmp_path: Path) -> None:
+    """Our training writes it down; published checkpoints say nothing and are read as published."""
+    ours = other(tmp_path / "m", mm_image_mode="pad", mm_conversation_template="qwen_instruct")
+    wide = ImageText(picture(3, (90, 30)), "a dog")
+
+    def itm(model: Path, compat: str | None = None, **options: Any) -> float:
+        return float(one(make(model, compat, **options), wide)["image_text_matching_score"])
+
+    assert itm(ours) == itm(FIXTURE, image_mode="pad", space="trained")
+    assert itm(ours, image_mode="processor", space="published") == itm(FIXTURE) != itm(ours)
+    assert itm(ours, "original") == itm(FIXTURE, "original")
+    plain = other(tmp_path / "plain", mm_conversation_template="vicuna_v1")
+    assert make(plain)._asker.template.name == "vicuna_v1"
+    assert make(plain, template="qwen_instruct")._asker.template.name == "qwen_instruct"
+
+
 def test_bos_is_the_tokenizers_own_habit(llama_2: Path, default: MlmFilter) -> None:
     assert make(llama_2).prepare(pairs()[0]).payload.questions.prefix[0] == llama_2_tokenizer().bos
     assert default.prepare(pairs()[0]).payload.questions.prefix[0] == 1  # <|im_start|>
