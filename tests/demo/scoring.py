@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vlfilter.demo.layout import METRICS, Layout
+from vlfilter.demo.layout import METRICS, OPTIONS, Layout
 from vlfilter.scoring.engine import EngineSettings, score_shard
 from vlfilter.scoring.loaded import load_runners
 from vlfilter.scoring.params import ScoreParams
@@ -11,7 +11,7 @@ from vlfilter.scoring.plan import plan_run
 
 def score(layout: Layout) -> None:
     params = ScoreParams(
-        shards=str(layout.shards), output=str(layout.scores), scorer=list(METRICS), model=layout.models
+        shards=str(layout.shards), output=str(layout.scores), scorer=list(METRICS), model=layout.models, options=OPTIONS
     )
     for work in plan_run(params).work:
         score_shard(work.shard, load_runners(params, work.scorers), params.output, EngineSettings(workers=2))

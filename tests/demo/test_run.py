@@ -21,8 +21,9 @@ from vlfilter.demo.tables import markdown, verdicts
 from vlfilter.errors import VlfilterError
 
 SIZES = DemoSizes(
-    pool=240, test=60, shards=3, clean=200, clip_steps=6, unifilter_steps=4, classifier_runs=2, classifier_steps=20
-)
+    pool=240, test=60, shards=3, clean=200, clip_steps=6, unifilter_steps=4, graded=64, graded_epochs=1,
+    classifier_runs=2, classifier_steps=20,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def test_half_of_the_scored_samples_is_kept(demo: tuple[Layout, DemoResult]) -> 
     scored = SIZES.pool - 2
     sizes = {a.trained_on: a.samples for a in demo[1].accuracies}
     assert sizes["everything"] == scored
-    assert sizes["random"] == sizes["clip_score"] == sizes["unifilter"] == scored // 2
+    assert sizes["random"] == sizes["clip_score"] == sizes["unifilter"] == sizes["mlm_filter"] == scored // 2
     assert sizes["clean part"] == demo[1].counts[str(Kind.CLEAN)]
     assert {round(d.keep_rate, 3) for d in demo[1].detections} == {0.5}
 
@@ -97,7 +98,9 @@ def test_a_prepared_demo_is_not_made_again(demo: tuple[Layout, DemoResult]) -> N
 
 
 def test_a_killed_or_different_demo_is_made_afresh(tmp_path: Path) -> None:
-    small = DemoSizes(pool=40, test=20, shards=2, clean=200, clip_steps=1, unifilter_steps=1)
+    small = DemoSizes(
+        pool=40, test=20, shards=2, clean=200, clip_steps=1, unifilter_steps=1, graded=32, graded_epochs=1
+    )
     layout = prepare(str(tmp_path / "out"), 0, small, lambda _: None)
     tar = (layout.shards / "pool-00000.tar").read_bytes()
     layout.ready.unlink()  # as if it had been killed before its end

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vlfilter.cli.choosing import console, run_reshard
 from vlfilter.cli.scoring import run_score
-from vlfilter.demo.layout import KEEP, METRICS, Layout
+from vlfilter.demo.layout import KEEP, METRICS, OPTIONS, Layout
 from vlfilter.demo.run import Steps, main
 from vlfilter.errors import VlfilterError
 
@@ -26,6 +26,7 @@ def _score(layout: Layout) -> None:
             "output": str(layout.scores),
             "scorer": list(METRICS),
             "model": layout.models,
+            "options": OPTIONS,
             "device": "cpu",
         }
     )

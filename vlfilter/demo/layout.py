@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 KEEP = "50%"  # of the samples with a score, for every scorer: a rate one might choose without knowing the truth
-METRICS = {"clip_score": "clip_score", "unifilter": "quality_score"}  # scorer → the column it is judged by
+# scorer → the column it is judged by
+METRICS = {"clip_score": "clip_score", "unifilter": "quality_score", "mlm_filter": "image_text_matching_score"}
+OPTIONS = {"mlm_filter": {"metric": "image_text_matching"}}  # the one that the demo's grades are about
+FOLDERS = {"clip_score": "clip", "mlm_filter": "mlm_filter/run/model"}  # below `models`, where not the scorer's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ class Layout:
         return self.output / "report.html"
 
     def model(self, scorer: str) -> Path:
-        return self.output / "models" / ("clip" if scorer == "clip_score" else scorer)
+        return self.output / "models" / FOLDERS.get(scorer, scorer)
 
     @property
     def models(self) -> dict[str, str]:

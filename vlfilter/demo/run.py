@@ -35,6 +35,8 @@ class DemoSizes:
     clean: int = 3000
     clip_steps: int = 400
     unifilter_steps: int = 350
+    graded: int = 12000
+    graded_epochs: int = 2
     classifier_runs: int = 3
     classifier_steps: int = 300
 
@@ -80,6 +82,13 @@ def prepare(output: str, seed: int = 0, sizes: DemoSizes = DemoSizes(), say: Say
         seed,
         lambda name, row: say(f"  {name} step {row.step}: loss {row.loss:.3f}") if row.step % 100 == 0 else None,
     )
+    from vlfilter.demo.grades import GradeSizes, train_mlm_filter
+    from vlfilter.training.run_folder import read_metrics
+
+    say(f"Fine-tuning a small MLM-Filter on {sizes.graded} graded captions (graded by how each was spoiled) …")
+    graded = GradeSizes(sizes.clean, sizes.graded, sizes.graded_epochs)
+    tuned = train_mlm_filter(layout.output / "models" / "mlm_filter", layout.model("unifilter"), graded, seed)
+    say(f"  MLM-Filter step {tuned.steps}: loss {read_metrics(tuned.metrics)[-1]['loss']:.3f}")
     layout.ready.write_text("")
     return layout
 
@@ -127,7 +136,7 @@ def _run(output: str, steps: Steps, seed: int, sizes: DemoSizes, say: Say) -> De
 
     layout = prepare(output, seed, sizes, say)
     done("prepare")
-    say("Scoring with both models …")
+    say("Scoring with all three models …")
     steps.score(layout)
     done("score")
     choose(layout)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from vlfilter.data.samples import ImageText
 from vlfilter.demo.captions import VAGUE, describe, level_caption
+from vlfilter.demo.grades import phrases
 from vlfilter.demo.scenes import Scene, scenes
 from vlfilter.demo.seeds import stream
 from vlfilter.demo.spoil import blank, blur
@@ -108,7 +109,7 @@ def train_models(
     clean = list(scenes("train", sizes.scenes, seed))
     rng = stream(seed, "tokenizer")
     texts = [describe(scene.attributes, rng) for scene in clean] + [v for v in VAGUE for _ in range(len(clean) // 50)]
-    tokenizer, settings = train_tokenizer(texts, VOCABULARY), clip_images(CLIP_PRESET)
+    tokenizer, settings = train_tokenizer(texts, VOCABULARY, phrases=phrases()), clip_images(CLIP_PRESET)
 
     clip = build_clip(CLIP_PRESET, tokenizer, seed=seed)
     context = int(clip.config.text_config.max_position_embeddings)

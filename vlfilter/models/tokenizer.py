@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 
 from vlfilter.errors import VlfilterError
 from vlfilter.models.folders import read_json, tokenizer_files
@@ -79,23 +79,28 @@ def wrap_tokenizer(hf: Any, origin: str, *, needs_bos: bool = True) -> TextToken
     return TextTokenizer(hf, plain, control, hf.bos_token_id, int(hf.eos_token_id))
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int = 1000, max_length: int = 77) -> TextTokenizer:
-    """A small byte-level BPE tokenizer of some texts, for tests and demos that download nothing.
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int = 1000, max_length: int = 77, phrases: Sequence[str] = ()
+) -> TextTokenizer:
+    """A small byte-level BPE tokenizer of some texts, for tests and demos that download nothing; digits are tokens.
 
-    `max_length` is what CLIP's text tower cuts at; save it with `.hf.save_pretrained(folder)`.
+    `max_length` is what CLIP's text tower cuts at; each of `phrases` becomes one more token, however long. Save it
+    with `.hf.save_pretrained(folder)`.
     """
     from tokenizers import decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
     specials = ["<pad>", "<unk>", "<s>", "</s>"]  # eos must not be 2: transformers reads that as CLIP's old, wrong eos
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    digits = pre_tokenizers.Digits(individual_digits=True)  # as Llama 2 and Qwen write numbers
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.add_tokens([AddedToken(phrase, normalized=False) for phrase in phrases])
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", special_tokens=[("<s>", 2), ("</s>", 3)]
     )
