@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -118,6 +119,36 @@ def test_a_llama_tokenizer_learns_the_blank_before_the_answer() -> None:
     assert learnt == ["▁", "8", "5", "</s>"]
     before = tokens.ids[tokens.labels.index(sentence_piece().control.token_to_id("▁")) - 1]
     assert sentence_piece().control.id_to_token(before).endswith(":")
+
+
+def test_a_blank_without_characters_is_learnt_too() -> None:
+    """Llama 3's tokenizer tells of a lone blank that it covers nothing."""
+    text = json.loads(byte_level().hf.backend_tokenizer.to_str())
+    text["post_processor"] = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    hf = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(text)), bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+    )
+    tokenizer = wrap_tokenizer(hf, "test")
+    blank = tokenizer.plain.encode("x  7", add_special_tokens=False)
+    assert any(start == end for start, end in blank.offsets), "the tokenizer is of the kind that is meant"
+    tokens = encoder("llama_3", tokenizer).encode(row("<image>\nRate it.", " 7"))
+    assert shown(tokenizer, tokens)[-1] == ("  7<|end_of_text|>", True)
+
+
+def test_a_token_that_holds_a_human_s_words_is_not_learnt() -> None:
+    """A tokenizer that never splits may make one token of a question, the header and an answer."""
+    letters = sorted(set(VICUNA + "USER: Rate it. ASSISTANT: 85"))
+    pieces = [("<unk>", 0.0), *((letter, -10.0) for letter in letters), ("it. ASSISTANT: 8", -1.0)]
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=0))
+    tokenizer.add_special_tokens(["<s>", "</s>"])
+    hf = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<unk>"
+    )
+    words = wrap_tokenizer(hf, "test")
+    tokens = encoder("vicuna_v1", words).encode(row("Rate it.", "85", image=None))
+    crossing = words.plain.token_to_id("it. ASSISTANT: 8")
+    assert tokens.labels[tokens.ids.index(crossing)] == IGNORED
+    assert [words.control.id_to_token(label) for label in tokens.labels if label != IGNORED] == ["5", "</s>"]
 
 
 @pytest.mark.parametrize(
