@@ -10,7 +10,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectAlreadyExists
 
-POOLS = {"default": "process"}  # name → worker type
+POOLS = {"default": "process", "gpu": "process"}  # name → worker type
 ROOT = Path(__file__).parent.parent
 
 

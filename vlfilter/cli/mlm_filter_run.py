@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -18,24 +18,38 @@ from vlfilter.methods.mlm_filter.params import parse_params
 from vlfilter.methods.mlm_filter.preflight import check_inputs
 
 LOGGERS = ("vlfilter.methods", "vlfilter.training", "vlfilter.llm")
+Flow = Callable[..., Any]
 
 
 def run_steps(fields: Any, origin: str) -> None:
     """Run the flow. A step that fails ends it with one message, and leaves what was finished in its place."""
-    from vlfilter.cli.prefect import check_server, quiet_prefect
-
     params = parse_params(fields, origin)
     check_inputs(params)
     check_writable(params.output)
-    quiet_prefect()
-    with console.status("starting Prefect …"):
+
+    def load() -> Flow:
         from flows.mlm_filter import mlm_filter
 
+        return mlm_filter
+
+    run_flow(load, params, scoring=params.score is not None)
+
+
+def run_flow(load: Callable[[], Flow], params: Any, *, scoring: bool) -> None:
+    """Run a method's flow, imported by `load` once Prefect is quiet, with a bar where it scores.
+
+    Exit code 1 when it fails, 130 when it was stopped; a user's mistake is raised as `VlfilterError`.
+    """
+    from vlfilter.cli.prefect import check_server, quiet_prefect
+
+    quiet_prefect()
+    with console.status("starting Prefect …"):
+        flow = load()
         check_server()
     before = signal.signal(signal.SIGINT, stop_on_interrupt)
     try:
-        with terminal_bar("working") if params.score else nullcontext(), log_lines():
-            state = mlm_filter(params, return_state=True)
+        with terminal_bar("working") if scoring else nullcontext(), log_lines():
+            state = flow(params, return_state=True)
     except KeyboardInterrupt:
         say("stopped: what was finished is kept, and the same command goes on.")
         raise typer.Exit(130) from None

@@ -9,6 +9,16 @@ import typer
 app = typer.Typer(no_args_is_help=True, help="Make a quality classifier of your own, as UniFilter was made.")
 
 Usd = Annotated[float | None, typer.Option(help="For a model of unknown price.")]
+Preset = Annotated[
+    str | None,
+    typer.Option(help="unifilter_qwen2.5_1.5b, …_0.5b or unifilter_qwen3_0.6b.", metavar="NAME"),
+]
+Gpus = Annotated[int | None, typer.Option(help="Processes, one a GPU; else all there are.")]
+Setting = Annotated[
+    list[str] | None, typer.Option("--set", help="A training setting, over the preset's.", metavar="NAME=VALUE")
+]
+Output = Annotated[str, typer.Option(help="For checkpoints, loss curve and what was trained.", metavar="DIR")]
+ImageFolder = Annotated[str, typer.Option(help="The folder that their image paths start from.", metavar="DIR")]
 Specs = Annotated[
     list[str] | None,
     typer.Option(help="For captions: shards, or a folder of images. Repeat it for more.", metavar="SPEC"),
@@ -85,3 +95,70 @@ def synthesize(
         "seed": seed,
     }
     run_synthesize(fields | ({"teacher": teacher} if teacher else {}), output, dry_run)
+
+
+@app.command()
+def pretrain(
+    data: Annotated[str, typer.Option(help="Captions in LLaVA's format (LLaVA-Pretrain).", metavar="FILE")],
+    images: ImageFolder,
+    output: Output,
+    preset: Annotated[
+        str | None, typer.Option(help="A preset of `train` with _projector after its name.", metavar="NAME")
+    ] = None,
+    gpus: Gpus = None,
+    setting: Setting = None,
+) -> None:
+    """Stage 1: train the projector alone, on captions; a run that was stopped goes on."""
+    from vlfilter.cli.mlm_filter_run import read_settings
+    from vlfilter.cli.unifilter_run import run_steps
+
+    step = {
+        "data": data,
+        "images": images,
+        "preset": preset,
+        "gpus": gpus,
+        "output": output,
+        "settings": read_settings(setting or []),
+    }
+    run_steps({"output": output, "pretrain": step}, "pretrain")
+
+
+@app.command()
+def train(
+    data: Annotated[str, typer.Option(help="Quality rows to train on.", metavar="FILE")],
+    validation: Annotated[str, typer.Option(help="Quality rows that choose the best epoch.", metavar="FILE")],
+    images: ImageFolder,
+    output: Output,
+    preset: Preset = None,
+    projector: Annotated[
+        str | None, typer.Option(help="What `pretrain` wrote (DIR/model), mm_projector.bin or a hub name.")
+    ] = None,
+    gpus: Gpus = None,
+    setting: Setting = None,
+) -> None:
+    """Stage 2: train the classifier; each epoch is validated, the best is kept, and a stopped run goes on."""
+    from vlfilter.cli.mlm_filter_run import read_settings
+    from vlfilter.cli.unifilter_run import run_steps
+
+    step = {
+        "data": data,
+        "validation": validation,
+        "images": images,
+        "preset": preset,
+        "projector": projector,
+        "gpus": gpus,
+        "output": output,
+        "settings": read_settings(setting or []),
+    }
+    run_steps({"output": output, "train": step}, "train")
+
+
+@app.command()
+def run(
+    config: Annotated[str, typer.Option(help="A YAML file: output, synthesize, pretrain, train, …", metavar="FILE")],
+) -> None:
+    """Run the steps that a YAML file describes; what is done already is not done again."""
+    from vlfilter.cli.mlm_filter_run import read_config
+    from vlfilter.cli.unifilter_run import run_steps
+
+    run_steps(read_config(config), config)

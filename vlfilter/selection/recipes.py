@@ -108,7 +108,7 @@ def recipe(name: str) -> Recipe:
         named = ", ".join(one.name for one in (*_published(), *_levels()))
         metrics, amounts = ", ".join(METRICS), ", ".join(map(str, PERCENTAGES))
         raise VlfilterError(
-            f"no recipe is called {name!r}. There are: {named}, and datacomp_X_topN for X of clip, unifilter, {metrics} and N of "
-            f"{amounts}."
+            f"no recipe is called {name!r}. There are: {named}, and datacomp_X_topN for X of clip, unifilter, "
+            f"{metrics} and N of {amounts}."
         )
     return RECIPES[name]
