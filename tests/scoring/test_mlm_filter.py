@@ -172,7 +172,7 @@ def test_a_tokenizer_without_digits_is_refused(tmp_path: Path) -> None:
     [
         ({"metric": "image_text_match"}, r"no metric 'image_text_match': image_text_matching.*or all"),
         ({"metrics": "all"}, r"mlm_filter has no option metrics\. Its options: .*metric"),
-        ({"answer": "sampled"}, "option answer 'sampled' is unknown: expected, greedy"),
+        ({"answer": "sampled"}, "option answer 'sampled' is unknown: auto, expected, greedy"),
         ({"template": "chatml"}, "option template 'chatml' is unknown: auto, original-auto, llava_v0"),
         ({"prompt": "3"}, "option prompt '3' is unknown: auto, 1, 2"),
         ({"image_mode": "crop"}, "option image_mode 'crop' is unknown: auto, processor, pad, squash"),

@@ -79,7 +79,7 @@ def _read_file(path: Path) -> bytes:
 
 def _show(scorer: MlmFilter, row: Mapping[str, Any]) -> list[str]:
     """The table, and below it the reasons of metrics without a score, which are returned."""
-    number = "most likely" if scorer.options.answer == "expected" else "answered"
+    number = "most likely" if scorer.answer == "expected" else "answered"
     table = Table("metric", "score", number, "entropy (nats)")
     reasons = []
     for metric in scorer.metrics:

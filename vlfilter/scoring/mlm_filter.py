@@ -41,9 +41,10 @@ DEFAULT_CONTEXT = 4096
 class MlmFilterOptions:
     """`metric` is `all`, one name, or several joined by commas.
 
-    `answer` is `expected` (the expectation over 0 to 100 from the model's own probabilities) or `greedy` (the number
-    it would write). `template` and `prompt` (version `1` or `2` of the question) follow the checkpoint when `auto`;
-    template `original-auto` follows its name, as the published scripts do. `image_mode` is `processor` (the tower's
+    `answer` is `expected` (the expectation over 0 to 100 from the model's own probabilities), `greedy` (the number it
+    would write), or `auto`: greedy with compat, else expected. `template` and `prompt` (version `1` or `2` of the
+    question) follow the checkpoint when `auto`; template `original-auto` follows its name, as the published scripts
+    do. `image_mode` is `processor` (the tower's
     own, as the published scoring), `pad` (as the published training), or `squash`; `space` is `published` (a blank
     before the answer) or `trained` (none where the training had none: Qwen's). Both are `auto`: as the checkpoint says
     that it was trained (`mm_image_mode` and `mm_conversation_template` in config.json, our additions), else as
@@ -55,7 +56,7 @@ class MlmFilterOptions:
     """
 
     metric: str = "all"
-    answer: str = "expected"
+    answer: str = "auto"
     template: str = "auto"
     prompt: str = "auto"
     image_mode: str = "auto"
@@ -92,7 +93,7 @@ class MlmFilter:
     def __init__(self, settings: ScorerSettings):
         self.settings = settings
         options = read_options(MlmFilterOptions, settings.options, self.name)
-        choose(self.name, "option answer", options.answer, ("expected", "greedy"))
+        choose(self.name, "option answer", options.answer, ("auto", "expected", "greedy"))
         choose(self.name, "option template", options.template, ("auto", "original-auto", *TEMPLATES))
         choose(self.name, "option prompt", options.prompt, ("auto", "1", "2"))
         choose(self.name, "option image_mode", options.image_mode, ("auto", "processor", "pad", "squash"))
@@ -118,6 +119,11 @@ class MlmFilter:
             self._client()
             if self.original or options.quantize != "none":
                 raise VlfilterError(f"{self.name}: compat and the option quantize are for backend transformers.")
+
+    @property
+    def answer(self) -> str:
+        """`expected` or `greedy`."""
+        return self.options.answer if self.options.answer != "auto" else "greedy" if self.original else "expected"
 
     @property
     def _vision(self) -> VisionWeights:
@@ -259,7 +265,7 @@ class MlmFilter:
 
     def score(self, batch: Sequence[Prepared]) -> dict[str, Sequence[Any]]:
         if self._server is not None:
-            return self._server.score([prepared.payload for prepared in batch], self.options.answer)
+            return self._server.score([prepared.payload for prepared in batch], self.answer)
         import torch
 
         from vlfilter.models.lanes import Row
@@ -272,7 +278,7 @@ class MlmFilter:
         with torch.inference_mode():
             chunks = normalised_chunks([payload.pixels for payload in payloads], loaded.images, device)
             images = torch.cat([loaded.model.encode_images(chunk) for chunk in chunks]).split(1)
-            columns = self._expected(rows, images) if self.options.answer == "expected" else self._greedy(rows, images)
+            columns = self._expected(rows, images) if self.answer == "expected" else self._greedy(rows, images)
         return columns | {"truncated": [payload.questions.truncated for payload in payloads]}
 
     def _expected(self, rows: Sequence[Any], images: Sequence[Any]) -> dict[str, Sequence[Any]]:
