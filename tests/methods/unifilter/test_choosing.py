@@ -108,6 +108,17 @@ def test_a_side_without_images_is_refused_before_anything_is_spent(tmp_path: Pat
         choose(tmp_path, caption_source=str(tmp_path / "nowhere"))
 
 
+def test_a_smaller_choice_is_part_of_a_larger_one_however_the_shards_are_cut(tmp_path: Path) -> None:
+    make_tar(tmp_path / "whole" / "a.tar", pairs(60))
+    for i in range(6):
+        make_tar(tmp_path / "cut" / f"{i}.tar", pairs(10, 10 * (5 - i)))
+    chosen = {}
+    for name, count in (("whole", 8), ("whole", 20), ("cut", 20)):
+        items, _ = choose(tmp_path / f"{name}{count}", caption_source=str(tmp_path / name), captions=count)
+        chosen[name, count] = {(item.id, item.side) for item in items}
+    assert chosen["whole", 8] < chosen["whole", 20] == chosen["cut", 20]
+
+
 def recompressed(data: bytes, quality: int, scale: float) -> bytes:
     image = Image.open(io.BytesIO(data))
     small = image.resize((int(image.width * scale), int(image.height * scale)), Image.Resampling.BICUBIC)
