@@ -15,6 +15,7 @@ from prefect.states import Completed, Failed, State
 
 from flows.score_shards import score_shards
 from tasks import unifilter as steps
+from vlfilter.errors import VlfilterError
 from vlfilter.methods.unifilter.params import GPU_STEPS, STEPS, UniFilterParams
 from vlfilter.methods.unifilter.preflight import check_inputs
 from vlfilter.methods.unifilter.synthesis import summary_lines
@@ -40,7 +41,7 @@ def unifilter(params: UniFilterParams) -> State[Any]:
     if on_gpu := params.only(*GPU_STEPS):
         state = _run_on_gpu(on_gpu, params.gpu_deployment)
         if not state.is_completed():
-            return state if params.gpu_deployment is None else Failed(message=f"on the GPU pool: {state.message}")
+            return Failed(message=state.message)
         said.append(state.message or "")
     if params.select:
         said.append(steps.choose(params.select, params.places))
@@ -64,9 +65,17 @@ def unifilter_gpu(params: UniFilterParams) -> State[Any]:
 
 
 def _run_on_gpu(params: UniFilterParams, deployment: str | None) -> State[Any]:
+    """How the GPU steps ended, here or in their deployment. A mistake of the user's is raised as such."""
     if deployment is None:
-        return unifilter_gpu(params, return_state=True)
+        state = unifilter_gpu(params, return_state=True)
+        error = None if state.is_completed() else state.result(raise_on_failure=False)
+        if isinstance(error, VlfilterError):
+            raise error
+        return state
     values = {"params": params.model_dump(mode="json", exclude_none=True)}
     run: Any = run_deployment(deployment, parameters=values, timeout=None, poll_interval=5)
-    state: State[Any] = run.state
-    return state
+    if run.state is None or not run.state.is_completed():
+        ended = run.state.message if run.state else "it has no state"
+        return Failed(message=f"{deployment} ({run.name}): {ended}")
+    ended_well: State[Any] = run.state
+    return ended_well

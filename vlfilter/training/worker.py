@@ -95,13 +95,14 @@ def run(settings: TrainSettings, plan: Plan) -> None:
     report = CheckedFile.from_json(read_json(folder.report)["data"]).report
     data = objective.dataset(settings.data, report)
     parts = (objective.model(vlm), arguments, data, report.lengths, settings, plan)
-    trainer = VlmTrainer(*parts)
-    if isinstance(objective, Levels) and settings.validation:
+    if isinstance(objective, Levels):
         from vlfilter.training.classifier_trainer import ClassifierTrainer
 
-        checked = CheckedFile.from_json(read_json(folder.report)["validation"]).report
-        validation = objective.dataset(settings.validation, checked)
-        trainer = ClassifierTrainer(*parts, validation=validation, keep_model=lambda: keep(folder.best))
+        url = str(settings.validation)
+        validation = objective.dataset(url, CheckedFile.from_json(read_json(folder.report)["validation"]).report)
+        trainer: VlmTrainer = ClassifierTrainer(*parts, validation=validation, keep_model=lambda: keep(folder.best))
+    else:
+        trainer = VlmTrainer(*parts)
     _check_spread(trainer, settings, plan)
     found = last_complete(folder.checkpoints)
     if rank == 0:
