@@ -123,6 +123,24 @@ def test_a_missing_key_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
             judge.ask_all([Request("q")])
 
 
+@pytest.mark.parametrize("name", ["openai", "anthropic"])
+def test_a_redirect_takes_no_key_elsewhere(vendor: VendorServer, name: str) -> None:
+    other = VendorServer()
+    try:
+        path = "/v1/chat/completions" if name == "openai" else "/v1/messages"
+        vendor.script(Play("status", status=307, headers={"Location": other.url + path}))
+        settings = JudgeSettings(f"{name}:m", base_url=vendor.base_url(name), attempts=2, backoff_s=0.001)
+        with (
+            Judge(settings) as judge,
+            pytest.raises(VlfilterError, match=r"redirects.*give its final address") as error,
+        ):
+            judge.ask_all([Request("q")])
+        assert KEY not in everything(error.value)
+        assert other.seen == []  # neither the key nor the question
+    finally:
+        other.stop()
+
+
 def test_to_whom_a_key_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     sent = {

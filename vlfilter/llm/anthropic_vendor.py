@@ -40,9 +40,12 @@ class AnthropicVendor:
         self._where = where
         self._unsupported: set[str] = set()
         timeout = anthropic.Timeout(timeout_s, connect=min(timeout_s, CONNECT_S))
+        # a redirect would take the question, and Anthropic's header with the key, wherever the server says
+        connections = anthropic.DefaultAsyncHttpxClient(timeout=timeout, follow_redirects=False)
         self._client = anthropic.AsyncAnthropic(
-            api_key=where.key, base_url=where.url, timeout=timeout, max_retries=0, open_telemetry=False
-        )
+            api_key=where.key, base_url=where.url, timeout=timeout, max_retries=0, http_client=connections,
+            open_telemetry=False,
+        )  # fmt: skip
 
     def payload(self, request: Request, repair: Repair | None = None) -> dict[str, Any]:
         content: list[dict[str, Any]] = [

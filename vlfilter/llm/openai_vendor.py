@@ -41,9 +41,12 @@ class OpenAiVendor:
         self._where = where
         self._unsupported: set[str] = set()  # what this server has said that it does not take
         timeout = openai.Timeout(timeout_s, connect=min(timeout_s, CONNECT_S))
+        # a redirect would take the question, and Anthropic's header with the key, wherever the server says
+        connections = openai.DefaultAsyncHttpxClient(timeout=timeout, follow_redirects=False)
         self._client = openai.AsyncOpenAI(
-            api_key=where.key, base_url=where.url, timeout=timeout, max_retries=0, _enforce_credentials=True
-        )
+            api_key=where.key, base_url=where.url, timeout=timeout, max_retries=0, http_client=connections,
+            _enforce_credentials=True,
+        )  # fmt: skip
 
     def payload(self, request: Request, repair: Repair | None = None) -> dict[str, Any]:
         content: list[dict[str, Any]] = [

@@ -115,6 +115,8 @@ def sort_status(status: int, message: str, code: str, headers: Mapping[str, str]
     """An HTTP error status → the exception that says what to do about it. Never holds the key, nor the response."""
     said = where.clean(message)
     about = f"{code} {message}"
+    if 300 <= status < 400:
+        return VlfilterError(f"{where.url} redirects ({status}), which is not followed: give its final address.")
     if status == 401:  # the vendor's own words hold pieces of the key
         return VlfilterError(
             f"{where.url} does not accept the key (401). Set {where.variable}; a key is only sent over https or to "
