@@ -77,6 +77,17 @@ def test_only_what_is_not_cached_is_handed_in(judge: Make, vendor: VendorServer)
     assert len(batch["lines"]) == 2
 
 
+def test_answers_in_the_cache_need_no_key(
+    judge: Make, name: str, vendor: VendorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(keys.BASE_URLS, name, vendor.base_url(name))  # the vendor's own address wants a key
+    judge().ask_all(questions(3))
+    monkeypatch.delenv(keys.VARIABLES[name])
+    assert all(answer.cached for answer in judge().ask_all(questions(3)))
+    with pytest.raises(VlfilterError, match="no key for"):
+        judge().ask_all(questions(4))
+
+
 def test_the_lines_are_the_requests(judge: Make, vendor: VendorServer) -> None:
     request = Request("p", (Image(b"12", "image/png"),), "sys", {"type": "object", "properties": {}}, 33)
     vendor.answer = lambda body: "{}"

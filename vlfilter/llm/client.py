@@ -238,7 +238,6 @@ class Judge:
         for index, request in enumerate(requests):
             places.setdefault(self._key(request), []).append(index)
         pending: dict[str, Request] = {}
-        sender = await self._ready()
 
         def emit(key: str, answer: Answer) -> None:
             for index in places[key]:
@@ -254,6 +253,12 @@ class Judge:
                     check_schema(request.schema or {})
                     pending[key] = request
 
+        todo = iter([(key, requests[indices[0]]) for key, indices in places.items()])
+        await asyncio.gather(*(look_up(todo) for _ in range(self.settings.concurrency)))
+        if not pending:
+            return
+        sender = await self._ready()
+
         async def finish(key: str, request: Request, reply: Reply, usd: float) -> Answer:
             answer, wrong = read_answer(request, reply)
             answer = replace(answer, usd=usd)
@@ -262,8 +267,6 @@ class Judge:
             await self._io(lambda: self._cache.put(key, answer))
             return answer
 
-        todo = iter([(key, requests[indices[0]]) for key, indices in places.items()])
-        await asyncio.gather(*(look_up(todo) for _ in range(self.settings.concurrency)))
         in_order = {key: pending[key] for key in places if key in pending}
         settings = BatchSettings(
             self.settings.cache or "",
