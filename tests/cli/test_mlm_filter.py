@@ -84,6 +84,7 @@ def test_a_yaml_file_describes_a_run(vlfilter: Run, data: list[str], vendor: Ven
         (["instructions", "--work", "data/0.tar/x"], "not writable"),
         ([*FINETUNE, "--preset", "x"], "no recipe is called 'x'"),
         ([*FINETUNE, "--set", "x"], "write NAME=VALUE"),
+        ([*FINETUNE, "--set", "epochs=[1"], "--set 'epochs=[1': the value is not YAML"),
         ([*FINETUNE, "--preset", "mlm_filter_13b"], "there is no file d.json to fine-tune on"),
         (["run", "--config", "nowhere.yaml"], "there is no file nowhere.yaml"),
         (["run", "--config", "bad.yaml"], "bad.yaml is not YAML"),

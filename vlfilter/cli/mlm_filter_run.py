@@ -106,7 +106,10 @@ def read_settings(given: Sequence[str]) -> dict[str, Any]:
         name, equals, value = entry.partition("=")
         if not (name and equals):
             raise VlfilterError(f"--set {entry!r}: write NAME=VALUE, e.g. epochs=2.")
-        settings[name] = yaml.safe_load(value)
+        try:
+            settings[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise VlfilterError(f"--set {entry!r}: the value is not YAML, e.g. epochs=2.") from None
     return settings
 
 
