@@ -261,6 +261,12 @@ def test_the_original_scripts_have_no_server(folder: Path, fake: FakeVllm) -> No
         MlmFilter(ScorerSettings(str(folder), compat="original", options=options))
 
 
+@pytest.mark.parametrize("option", ["base_url", "served_model"])
+def test_a_server_is_not_silently_left_out(folder: Path, fake: FakeVllm, option: str) -> None:
+    with pytest.raises(VlfilterError, match="is for backend vllm"):
+        scorer(folder, fake, load=False, backend="transformers", **{"base_url": "", option: "http://x/v1"})
+
+
 def test_the_command_line_says_it_before_a_run(folder: Path, fake: FakeVllm, tmp_path: Path) -> None:
     make_tar(tmp_path / "0.tar", [("a", pair("a"))])
     command = ["score", "--shards", str(tmp_path), "--output", str(tmp_path / "out"), "--scorer", "mlm_filter"]

@@ -115,6 +115,8 @@ class MlmFilter:
             vision_source(folder, check_vlm_folder(folder, "lm", self._base), self._vision)
         self._loaded: LoadedVlm | None = None
         self._server: VllmBackend | None = None
+        if options.backend != "vllm" and (options.base_url or options.served_model):
+            raise VlfilterError(f"{self.name}: a server's address or model name is for backend vllm: choose that too.")
         if options.backend == "vllm":
             self._client()
             if self.original or options.quantize != "none":
