@@ -84,6 +84,7 @@ def test_files_from_elsewhere_take_the_place_of_the_usual_ones() -> None:
         ({"output": "o", "finetune": {"preset": "x"}}, "no recipe is called 'x'"),
         ({"output": "o", "finetune": {"preset": "mlm_filter_13b", "settings": {"epoch": 1}}}, "epoch: Extra inputs"),
         ({"output": "o", "score": {"shards": "d", "metric": "x"}}, "MLM-Filter has no metric 'x'"),
+        ({"output": "o", "score": {"shards": "d", "options": {"spaec": "x"}}}, "mlm_filter has no option spaec"),
         ({"output": "o", "select": {}}, "give either recipe or where"),
         ({"output": "o", "select": {"recipe": "su85", "where": "x > 1"}}, "give either recipe or where"),
         ({"output": "o", "select": {"recipe": "su"}}, "no recipe is called 'su'"),

@@ -22,7 +22,9 @@ from vlfilter.methods.mlm_filter.steps import (
     SelectStep,
     as_value_error,
 )
+from vlfilter.scoring.mlm_filter import MlmFilterOptions
 from vlfilter.scoring.mlm_filter_prompts import read_metrics
+from vlfilter.scoring.options import read_options
 from vlfilter.scoring.params import ScoreParams
 from vlfilter.training.settings import TrainSettings, train_settings
 
@@ -96,6 +98,7 @@ class MlmFilterParams(BaseModel):
             return None
         step = self.score
         read_metrics(step.metric)
+        read_options(MlmFilterOptions, step.options, "mlm_filter")  # not after a teacher and GPUs were paid for
         taught: dict[str, str] = {}
         training = self.training()
         if training is not None and step.model is None:
