@@ -28,13 +28,14 @@ def start(folder: Path, body: str = "qwen2", tower: str = "siglip", projector: s
 
 
 def rows(count: int, first: int = 0) -> list[dict[str, Any]]:
-    """Captions, and after every three a document of two images; levels 0 to 3 in turn."""
+    """Four captions and four documents of one to three images by turns; levels 0 to 3 in turn."""
     made: list[dict[str, Any]] = []
     for i in range(first, first + count):
         words = f"{WORDS[i % 4]} number {i}"
-        one, two = f"part/{i % 6}.jpg", f"part/{(i + 1) % 6}.jpg"
+        one = f"part/{i % 6}.jpg"
         if (i // 4) % 2:
-            made.append({"image": [one, two], "text": f"{words}\n\n<image>\n\nand so on\n\n<image>", "label": i % 4})
+            images = [f"part/{(i + j) % 6}.jpg" for j in range(1 + (i + i // 8) % 3)]
+            made.append({"image": images, "text": words + "\n\n<image>\n\nand so on" * len(images), "label": i % 4})
         else:
             made.append({"image": one, "text": f"<image>\n{words}", "label": i % 4})
     return made

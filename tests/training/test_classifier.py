@@ -121,8 +121,8 @@ def test_bad_rows_are_counted_and_reasoned(tmp_path: Path) -> None:
     rows[1]["image"] = "part/torn.jpg"
     rows[2]["label"] = 4
     rows[3]["label"] = "good"
-    rows[4]["image"] = ["part/0.jpg"]  # its text has two slots
-    rows[5]["image"] = ["part/0.jpg", "../outside.jpg"]
+    rows[4]["image"] = rows[4]["image"][:-1]  # one image less than slots
+    rows[7]["image"] = [*rows[7]["image"][:-1], "../outside.jpg"]
     given = settings(tmp_path, rows)
     (tmp_path / "images" / "part" / "torn.jpg").write_bytes(b"\xff\xd8\xff no picture")
     start = open_start(given)

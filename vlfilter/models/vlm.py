@@ -56,6 +56,7 @@ class VisionLanguageModel(nn.Module):
     def __init__(self, config: VlmConfig, attn_implementation: str | None = None):
         super().__init__()
         self.config = config
+        self.image_chunk = IMAGE_CHUNK
         self.vision = VisionTower(config.vision, config.select_layer, config.select_feature).requires_grad_(False)
         hidden = int(config.body.hidden_size)
         self.projector = build_projector(config.projector, self.vision.width, hidden)
@@ -87,7 +88,7 @@ class VisionLanguageModel(nn.Module):
     def encode_images(self, pixels: Tensor) -> Tensor:
         """Normalised pixels (N, 3, H, W) → vectors in the body's embedding space (N, image tokens, hidden)."""
         tower_dtype = self.vision.model.dtype
-        features = [self.vision(chunk.to(tower_dtype)) for chunk in pixels.split(IMAGE_CHUNK)]
+        features = [self.vision(chunk.to(tower_dtype)) for chunk in pixels.split(self.image_chunk)]
         joined = torch.cat(features) if len(features) > 1 else features[0]
         vectors: Tensor = self.projector(joined.to(projector_dtype(self.projector, tower_dtype)))
         return vectors

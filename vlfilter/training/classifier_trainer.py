@@ -10,13 +10,16 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from transformers import TrainerCallback, TrainerControl, TrainerState
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from vlfilter.errors import VlfilterError
 from vlfilter.models.folders import read_json
+from vlfilter.training.classifier import LevelVlm
 from vlfilter.training.level_metrics import level_metrics
+from vlfilter.training.plan import Plan
 from vlfilter.training.quality_dataset import QualityDataset, collate
 from vlfilter.training.run_folder import write_json
+from vlfilter.training.settings import TrainSettings
 from vlfilter.training.trainer import VlmTrainer
 
 Keep = Callable[[], None]
@@ -40,8 +43,13 @@ class _AfterEachEpoch(TrainerCallback):
 class ClassifierTrainer(VlmTrainer):
     """`validation` decides which model is kept; `keep_model` writes the present one (all processes call it)."""
 
-    def __init__(self, *arguments: Any, validation: QualityDataset, keep_model: Keep):
-        super().__init__(*arguments)
+    def __init__(
+        self, model: LevelVlm, arguments: TrainingArguments, data: QualityDataset, lengths: Sequence[int],
+        settings: TrainSettings, plan: Plan, validation: QualityDataset, keep_model: Keep,
+    ):  # fmt: skip
+        super().__init__(model, arguments, data, lengths, settings, plan)
+        if settings.group_by_image:
+            self.sampler.families = [row.images for row in data.rows]
         self.data_collator = collate
         self.validation, self.keep_model = validation, keep_model
         self.add_callback(_AfterEachEpoch(lambda state: state.max_steps // int(state.num_train_epochs)))
@@ -101,9 +109,9 @@ class ClassifierTrainer(VlmTrainer):
         return found.cpu().numpy()
 
     def _batches(self, count: int) -> Iterator[Sequence[int]]:
-        """This process's places: as many batches on every process, for ZeRO-3 runs all modules together."""
+        """This process's places: batches of equal sizes on every process, for ZeRO-3 runs all modules together."""
         size, world, rank = self.settings.eval_batch, self.args.world_size, self.args.process_index
         share = -(-count // world)
         places = [min(rank * share + i, count - 1) for i in range(share)]
         for start in range(0, share, size):
-            yield sorted(set(places[start : start + size]))
+            yield places[start : start + size]

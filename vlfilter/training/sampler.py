@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 from torch.utils.data import Sampler
 
@@ -48,11 +48,22 @@ def shuffled_order(count: int, seed: int) -> list[int]:
     return order
 
 
+def family_order(families: Sequence[Hashable], seed: int) -> list[int]:
+    """A random permutation in which the members of a family (`families[i]` names that of sample i) are neighbours."""
+    members: dict[Hashable, list[int]] = {}
+    for i, family in enumerate(families):
+        members.setdefault(family, []).append(i)
+    groups = list(members.values())
+    random.Random(seed).shuffle(groups)  # noqa: S311
+    return [i for group in groups for i in group]
+
+
 class EpochSampler(Sampler[int]):
     """An order that depends on nothing but the seed and the epoch, so that a resumed run goes on with the same."""
 
     def __init__(self, lengths: Sequence[int], batch: int, groups: int, seed: int, *, group: bool):
         self.lengths, self.batch, self.groups, self.seed, self.group = lengths, batch, groups, seed, group
+        self.families: Sequence[Hashable] | None = None  # where given, they decide the order
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -63,6 +74,8 @@ class EpochSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         seed = self.seed * 1_000_003 + self.epoch
+        if self.families is not None:
+            return iter(family_order(self.families, seed))
         if self.group:
             return iter(grouped_order(self.lengths, self.batch, self.groups, seed))
         return iter(shuffled_order(len(self.lengths), seed))

@@ -14,12 +14,12 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from vlfilter.errors import VlfilterError
-from vlfilter.training.causal import CausalVlm
-from vlfilter.training.dataset import ConversationDataset, collate
+from vlfilter.training.dataset import collate
 from vlfilter.training.plan import Plan
 from vlfilter.training.run_folder import RunFolder, keep_newest, mark_complete
 from vlfilter.training.sampler import EpochSampler
@@ -91,7 +91,7 @@ class VlmTrainer(Trainer):
     """Writes a row of `metrics.jsonl` a step, and marks a checkpoint when all processes have written their part."""
 
     def __init__(
-        self, model: CausalVlm, arguments: TrainingArguments, data: ConversationDataset, lengths: Sequence[int],
+        self, model: nn.Module, arguments: TrainingArguments, data: Dataset[Any], lengths: Sequence[int],
         settings: TrainSettings, plan: Plan,
     ):  # fmt: skip
         groups = plan.processes * plan.accumulation

@@ -76,6 +76,7 @@ def run(settings: TrainSettings, plan: Plan) -> None:
     held = torch.float32 if settings.zero == "none" else dtype
     sharded = settings.zero == "3"
     if sharded:
+        vlm.image_chunk = sys.maxsize  # documents differ in images, and all processes must run the tower equally often
         fill_sharded(vlm, start.tensors, origin, held)
     else:
         fill(vlm, start.tensors, origin, arguments.device, lambda _: held)
