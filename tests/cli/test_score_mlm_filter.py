@@ -40,7 +40,7 @@ def test_a_shard_from_tar_to_table(tmp_path: Path, prefect_api: str) -> None:
                 assert row[f"{metric}_score"] == pytest.approx(wanted[f"{metric}_score"], abs=1e-3)
                 assert row[f"{metric}_answer"] == wanted[f"{metric}_answer"]
     footer = json.loads(table.schema.metadata[b"vlfilter"])
-    assert footer["parts"]["options"]["answer"] == "expected"
+    assert footer["parts"]["options"]["answer"] == "auto"
 
 
 @pytest.mark.parametrize(
