@@ -27,7 +27,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class DemoSizes:
-    """How much of everything; the defaults take about two minutes on two CPU cores."""
+    """How much of everything; the defaults take some four minutes on two CPU cores."""
 
     pool: int = 2400
     test: int = 600
