@@ -10,7 +10,8 @@ from pathlib import PurePosixPath
 from PIL import Image
 
 from vlfilter.data.images import decode_image
-from vlfilter.data.storage import filesystem, is_local
+from vlfilter.data.samples import SampleError, Status
+from vlfilter.data.storage import filesystem, is_local, join, read_bytes
 
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
 MAX_BYTES = 3_500_000  # base64 makes 4/3 of it; the smallest of the vendors' limits is 5 MB
@@ -32,6 +33,19 @@ def inside(path: str) -> bool:
     """Whether a path from a data file stays below the folder that it is joined to."""
     pure = PurePosixPath(path)
     return bool(path) and not pure.is_absolute() and ".." not in pure.parts
+
+
+def load_image(folder: str, path: str) -> Image.Image:
+    """The RGB image at `path` below `folder`. Raises `SampleError` when it is not there or cannot be decoded."""
+    if not inside(path):
+        raise SampleError(Status.MISSING_IMAGE, f"the path {path!r} leads out of the image folder")
+    try:
+        data = read_bytes(join(folder, path))
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise SampleError(Status.MISSING_IMAGE, f"there is no image {path}") from None
+    except ValueError as error:  # such as a zero byte in the path
+        raise SampleError(Status.MISSING_IMAGE, f"{path!r} is no path: {error}") from None
+    return decode_image(data)
 
 
 def for_teacher(data: bytes) -> tuple[bytes, str]:
