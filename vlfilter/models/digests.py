@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -63,12 +64,13 @@ def model_digest(name: str, *, tokenizer: bool = True) -> str:
     return files_digest(files + (tokenizer_files(folder) if tokenizer else []))
 
 
-def hub_commit(name: str) -> str:
-    """The commit that a hub name stands for: the cached one, else the hub's answer; weights are not downloaded."""
+def hub_commit(name: str, files: Sequence[str] = ("config.json", "open_clip_config.json")) -> str:
+    """The commit that a hub name stands for: that of a cached one of `files`, else the hub's answer; weights are not
+    downloaded."""
     from huggingface_hub import HfApi, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
-    for file in ("config.json", "open_clip_config.json"):
+    for file in files:
         cached = try_to_load_from_cache(name, file)
         if isinstance(cached, str):
             return Path(cached).parent.name

@@ -1,0 +1,105 @@
+"""ImageReward (Xu et al. 2023, arXiv:2304.05977) as a scorer: how much people would like the image for its caption."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from vlfilter.data.samples import ImageText, Interleaved, SampleError, Status
+from vlfilter.errors import VlfilterError
+from vlfilter.models.image_reward_source import reward_source
+from vlfilter.models.preprocess import to_pixels
+from vlfilter.scoring.base import Prepared, ScorerSettings
+from vlfilter.scoring.options import COMPAT, DTYPES, choose, refuse_options
+
+if TYPE_CHECKING:
+    from vlfilter.models.image_reward import LoadedReward
+
+CODE_VERSION = 1  # raised by whoever changes a score
+
+
+@dataclass(frozen=True, slots=True)
+class _Payload:
+    pixels: np.ndarray  # (H, W, 3) uint8
+    ids: list[int]  # 35
+    length: int  # how many of the ids count
+    truncated: bool
+
+
+class ImageRewardScore:
+    """Scores `ImageText` content: the reward as the published package gives it, standardised, unbounded.
+
+    The model is a folder in the published layout or a hub name (`THUDM/ImageReward`). `compat="original"` lets special
+    tokens written out in a caption act as such, as the library does.
+    """
+
+    name = "image_reward"
+    columns = pa.schema([pa.field("image_reward", pa.float32()), pa.field("truncated", pa.bool_())])
+
+    def __init__(self, settings: ScorerSettings):
+        self.settings = settings
+        refuse_options(settings.options, self.name)
+        choose(self.name, "compat", settings.compat, COMPAT)
+        choose(self.name, "dtype", settings.dtype, DTYPES)
+        self._source = reward_source(settings.model)
+        self._loaded: LoadedReward | None = None
+
+    def fingerprint(self) -> dict[str, Any]:
+        """`dtype` is as asked: `auto` is not resolved, so that a laptop and a GPU worker give the same answer."""
+        return {
+            "scorer": self.name,
+            "code": CODE_VERSION,
+            "model": self._source.digest(),
+            "dtype": self.settings.dtype,
+            "compat": self.settings.compat,
+        }
+
+    def load(self) -> None:
+        from vlfilter.models.startup import import_transformers
+
+        import_transformers()
+        from vlfilter.models.device import resolve_device, resolve_dtype
+        from vlfilter.models.image_reward import load_image_reward
+
+        device = resolve_device(self.settings.device)
+        self._loaded = load_image_reward(
+            self.settings.model,
+            device=device,
+            dtype=resolve_dtype(self.settings.dtype, device),
+            control_tokens=self.settings.compat == "original",
+        )
+
+    @property
+    def loaded(self) -> LoadedReward:
+        if self._loaded is None:
+            raise VlfilterError("the image_reward scorer is not loaded: call load() first.")
+        return self._loaded
+
+    def prepare(self, content: ImageText | Interleaved) -> Prepared:
+        if not isinstance(content, ImageText):
+            raise SampleError(Status.UNSUPPORTED, "image_reward needs one image with one caption, not a document")
+        loaded = self.loaded
+        ids, length, truncated = loaded.words(content.caption)
+        return Prepared(loaded.tokens, _Payload(to_pixels(content.image, loaded.images), ids, length, truncated))
+
+    def score(self, batch: Sequence[Prepared]) -> dict[str, Sequence[Any]]:
+        import torch
+
+        from vlfilter.models.image_reward import TEXT_TOKENS, normalise_as_published
+
+        loaded = self.loaded
+        payloads: list[_Payload] = [prepared.payload for prepared in batch]
+        with torch.inference_mode():
+            pixels = normalise_as_published([payload.pixels for payload in payloads], loaded.images, loaded.device)
+            ids = torch.tensor([payload.ids for payload in payloads], device=loaded.device)
+            lengths = torch.tensor([payload.length for payload in payloads], device=loaded.device)
+            mask = (torch.arange(TEXT_TOKENS, device=loaded.device) < lengths[:, None]).long()
+            rewards = loaded.rewards(pixels, ids, mask).cpu()
+        if not bool(torch.isfinite(rewards).all()):
+            # in a batch of several the engine finds the culprit by scoring fewer at a time
+            raise SampleError(Status.FAILED, "the reward is not a number (overflow; try dtype float32 or bfloat16)")
+        return {"image_reward": rewards.tolist(), "truncated": [payload.truncated for payload in payloads]}
