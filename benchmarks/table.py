@@ -8,7 +8,17 @@ from typing import Any
 
 from benchmarks.harness import RESULTS
 
-BENCHMARKS = ("clip_score", "unifilter", "mlm_filter", "second_run", "select_rows", "reshard", "memory")
+BENCHMARKS = (
+    "clip_score",
+    "unifilter",
+    "data_path",
+    "data_path_gpu",
+    "mlm_filter",
+    "second_run",
+    "select_rows",
+    "reshard",
+    "memory",
+)
 HEAD = """# Benchmarks
 
 `python -m benchmarks` runs all and writes this page; `python -m benchmarks.NAME` runs one, `python -m benchmarks.table`

@@ -61,6 +61,13 @@ _DEMO_VISION = {
     "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4,
     "image_size": 32, "patch_size": 16,
 }  # fmt: skip
+_SMALL_QWEN = Qwen2Config(
+    vocab_size=49408, hidden_size=256, intermediate_size=1024, num_hidden_layers=4, num_attention_heads=4,
+    num_key_value_heads=2, max_position_embeddings=4096, tie_word_embeddings=True,
+)  # fmt: skip
+_SMALL_SIGLIP = SiglipVisionConfig(
+    hidden_size=384, intermediate_size=1536, num_hidden_layers=6, num_attention_heads=6, image_size=224, patch_size=16
+)
 _TINY_SIGLIP = SiglipVisionConfig(
     hidden_size=64, intermediate_size=192, num_hidden_layers=3, num_attention_heads=4, image_size=48, patch_size=8
 )
@@ -92,6 +99,8 @@ VLM_PRESETS: dict[str, VlmPreset] = {
     ),
     # 48 px images, 36 patches pooled to 9 tokens, 0.4 million parameters
     "unifilter_tiny": VlmPreset(_TINY_QWEN, _TINY_SIGLIP, ProjectorConfig("aapool_mlp", 9), max_length=1024),
+    # 224 px images, 196 patches pooled to 144 tokens, 16 million parameters, some 10 GFLOP a caption: for benchmarks
+    "unifilter_small": VlmPreset(_SMALL_QWEN, _SMALL_SIGLIP, ProjectorConfig("aapool_mlp", 144), max_length=2048),
     # 32 px in 4 patches and a class token, a tower for `clip_demo`'s weights: what trains on two cores in half a minute
     "unifilter_demo": VlmPreset(
         _DEMO_QWEN,

@@ -1,0 +1,28 @@
+"""The configuration files that we ship describe whole runs that the flows accept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from vlfilter.methods.mlm_filter import params as mlm_filter
+from vlfilter.methods.unifilter import params as unifilter
+
+FOLDER = Path(__file__).parents[2] / "deployments"
+STEPS = {
+    "mlm_filter": ("sample", "grade", "balance", "mix", "finetune", "score", "select"),
+    "unifilter": unifilter.STEPS,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "parse"), [("mlm_filter", mlm_filter.parse_params), ("unifilter", unifilter.parse_params)]
+)
+def test_every_step_of_the_example_is_understood(name: str, parse: Callable[[Any, str], Any]) -> None:
+    path = FOLDER / f"{name}.yaml"
+    params = parse(yaml.safe_load(path.read_text()), path.name)
+    assert all(getattr(params, step) is not None for step in STEPS[name])
