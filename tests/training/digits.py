@@ -24,7 +24,7 @@ from vlfilter.models.vlm import VisionLanguageModel, VlmConfig
 
 SIDE = 32
 GROUND = dict(zip(BACKGROUNDS, ((120, 50, 40), (30, 90, 30), (100, 100, 100), (20, 20, 40)), strict=True))
-TRAIN, VALIDATION = 1500, 250  # digits; three scenes of each to train on
+TRAIN, VALIDATION = 1300, 250  # digits; three scenes of each to train on
 
 
 def scene(digit: np.ndarray, attributes: Attributes) -> Image.Image:
