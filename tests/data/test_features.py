@@ -1,4 +1,4 @@
-"""Features from .npz files and from folders of Parquet shards: one matrix, and a reason for every row without a vector."""
+"""Features from .npz files and from folders of Parquet shards: one matrix, and reasons for rows without a vector."""
 
 from __future__ import annotations
 
@@ -61,7 +61,9 @@ def test_clip_features_are_the_image_half_then_the_text_half(tmp_path: Path, mem
     assert features.take([0, 1, 2]).dtype == np.float32
     np.testing.assert_array_equal(features.take([0, 1, 2]), expected)
     reasons = dict(features.left_out)
-    assert "no image" in reasons[3] and reasons[4] == "empty text" and "no such file" in reasons[5]
+    assert "no image" in reasons[3]
+    assert reasons[4] == "empty text"
+    assert "no such file" in reasons[5]
     assert isinstance(features.matrix, np.memmap) is (memory == 0)
     assert not list((tmp_path / "work").glob("*")), "a work file has no name"
 
@@ -107,7 +109,8 @@ def test_npz_row_i_is_id_i(tmp_path: Path, memory: int, save_npz: Any, dtype: st
 
 def test_large_finite_float16_rows_are_no_infinities() -> None:
     features = Features.of(np.full((2, 100), 60_000, np.float16))
-    assert len(features) == 2 and not features.left_out
+    assert len(features) == 2
+    assert not features.left_out
 
 
 def test_made_of_changes_with_the_files(tmp_path: Path) -> None:

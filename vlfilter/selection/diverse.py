@@ -51,7 +51,7 @@ class State:
 
 @dataclass(frozen=True)
 class Picks:
-    """`ids` in the order they were picked, their `difficulty` as given and `current` when picked; `state` at the end."""
+    """`ids` in the order they were picked, their `difficulty` as given and `current` when picked; the last `state`."""
 
     ids: Ids
     difficulty: Values
@@ -67,7 +67,7 @@ class Picks:
         return len(self.ids)
 
 
-class EndOfPool(VlfilterError):
+class EndOfPoolError(VlfilterError):
     """The published procedure stops here (only with `strict`). `pick` counts from 0, `left` is what was still there."""
 
     def __init__(self, pick: int, left: int, neighbours: int):
@@ -98,7 +98,7 @@ def select_diverse(
     `penalty="literal"` is the published rule, under which picks of negative difficulty promote what resembles them;
     `"offset_free"` measures d from the easiest candidate upwards and never promotes, so that a constant added to all
     difficulties changes nothing. `similarity`: the arithmetic of the cosine (`diverse_similarity`). Near the end, where
-    fewer than `neighbours` candidates are left, those get the penalty; with `strict`, `EndOfPool` is raised where the
+    fewer than `neighbours` candidates are left, those get the penalty; with `strict`, `EndOfPoolError` is raised where the
     published procedure fails: it looks for neighbours only so far down the list of all rows as candidates are left.
     `save` is called with the state every `save_every` picks; a run given that `state` goes on as if never stopped.
 
@@ -132,7 +132,7 @@ def select_diverse(
             if strict and len(features) - queue.left + neighbours > queue.left:
                 last = near.position_of_last(row)
                 if last is None or last >= queue.left:
-                    raise EndOfPool(len(order) - 1, queue.left, neighbours)
+                    raise EndOfPoolError(len(order) - 1, queue.left, neighbours)
             force = value - base if penalty == "literal" else max(value - base, 0.0)
             if gamma and queue.left:
                 if near.exhausted(row):

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vlfilter.data.features import Features
-from vlfilter.selection.diverse_similarity import Cosine, Similarity, cosine_of, rounding
+from vlfilter.selection.diverse_similarity import Similarity, cosine_of, rounding
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -15,6 +15,11 @@ TILE = 16_384
 GATHER = 4096
 FEWEST, MOST = 64, 512
 LONGEST = 1024
+
+
+def list_length(count: int) -> int:
+    """How many rows a list holds at first: others will be picked before it is asked for."""
+    return max(4 * count, count + 32)
 
 
 class Neighbours:
@@ -41,7 +46,7 @@ class Neighbours:
         self._scale = _inverse_lengths(features.matrix)  # 1/length of the rows alive, else 0
         self._scale[~self._alive] = 0
         self._lists: dict[int, tuple[Rows, Floats]] = {}
-        self._length = max(4 * count, count + 32)
+        self._length = list_length(count)
         self._exhausted = 0
         self._batch = FEWEST
         self._latest: set[int] = set()  # the last batch, and how many of its lists were asked for
@@ -197,7 +202,7 @@ class _Best:
 
     def lists(self) -> tuple[Rows, Floats]:
         self._merge()
-        row, column, value = self._found[0]
+        _, column, value = self._found[0]
         return column.reshape(self.rows, -1), value.reshape(self.rows, -1)
 
     def _look(self, values: Floats, row: Rows, group: Rows, width: int, start: int, *, inclusive: bool) -> None:

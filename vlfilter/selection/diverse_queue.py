@@ -11,8 +11,8 @@ import numpy.typing as npt
 class HardestFirst:
     """Pops positions by current value, highest first, ties by position (the difficulties' own order).
 
-    `values` float64 [n] are kept here and may be changed with `set`. Candidates never changed stand in one sorted array;
-    only changed ones are in the heap, where an entry whose value is no longer current is passed over.
+    `values` float64 [n] are kept here and may be changed with `set`. Candidates never changed stand in one sorted
+    array; only changed ones are in the heap, where an entry whose value is no longer current is passed over.
     """
 
     def __init__(self, values: npt.NDArray[np.float64], alive: npt.NDArray[np.bool_]):
@@ -26,7 +26,7 @@ class HardestFirst:
 
     def pop(self) -> tuple[int, float]:
         """(position, value) of the hardest one, which is alive no more. There must be one left."""
-        entry = min((e for e in (self._unchanged(), self._changed_ones()) if e is not None))
+        entry = min(e for e in (self._unchanged(), self._changed_ones()) if e is not None)
         position = entry[1]
         self.alive[position] = False
         self.left -= 1

@@ -18,7 +18,7 @@ UNIT = 2.0**-24  # what one float32 rounding may be off, relatively
 
 def cosine_of(similarity: Similarity) -> Cosine:
     """A function (rows [n, d], row [d]) → float32 [n]. `torch32`: all in float32 with torch's own sums, as published;
-    `canonical`: summed in float64, then rounded, which hardly depends on the machine. A zero row is similar to none (0).
+    `canonical`: summed in float64, then rounded, which hardly depends on the machine. A zero row is similar to none: 0.
     """
     if similarity not in get_args(Similarity):
         raise VlfilterError(f"similarity {similarity!r}: there are {', '.join(get_args(Similarity))}.")
