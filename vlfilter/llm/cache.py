@@ -22,7 +22,7 @@ def again(answer: Answer) -> Answer:
 
 def cache_key(request: Request, vendor: str, model: str, server: str) -> str:
     """SHA-256, 64 hex digits, over all that changes the answer. `server` is "" for the vendor's own address."""
-    parts = {
+    parts: dict[str, Any] = {
         "client": CLIENT_VERSION,
         "vendor": vendor,
         "server": server,
@@ -34,6 +34,8 @@ def cache_key(request: Request, vendor: str, model: str, server: str) -> str:
         "max_tokens": request.max_tokens,
         "temperature": request.temperature,
     }
+    if request.seed is not None:  # requests without one keep the keys they had before there was one
+        parts["seed"] = request.seed
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -65,6 +65,8 @@ class OpenAiVendor:
         takes = "temperature" not in self._unsupported and not _REASONING.match(self._where.model)
         if request.temperature is not None and takes:
             body["temperature"] = request.temperature
+        if request.seed is not None and "seed" not in self._unsupported:
+            body["seed"] = request.seed
         if request.schema is not None and not in_words:
             schema = {"name": "answer", "schema": dict(request.schema), "strict": is_strict(request.schema)}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
@@ -115,7 +117,7 @@ class OpenAiVendor:
     def _adapts(self, error: Any) -> bool:
         """Whether the server complains of a parameter that can be left out or named otherwise, the first time."""
         about = f"{error.param} {error.message}"
-        names = ("temperature", "max_completion_tokens", "max_tokens", "response_format")
+        names = ("temperature", "max_completion_tokens", "max_tokens", "response_format", "seed")
         name = next((name for name in names if re.search(rf"\b{name}\b", about)), None)
         if name is None or name in self._unsupported:
             return False

@@ -61,6 +61,8 @@ PRICES: dict[str, Price] = {
     "gpt-4o-mini": Price(0.15, 0.6, 0.075),
     "gpt-4-turbo": Price(10.0, 30.0),
     "gpt-4": Price(30.0, 60.0),
+    "gpt-3.5-turbo": Price(0.5, 1.5),
+    "gpt-3.5-turbo-1106": Price(1.0, 2.0),  # lists disagree on this snapshot: the higher, for the budget's sake
     "o3": Price(2.0, 8.0, 0.5),
     "o4-mini": Price(1.1, 4.4, 0.275),
     "claude-fable-5-1": Price(10.0, 50.0, 1.0, 12.5),

@@ -30,8 +30,8 @@ class Request:
 
     With `schema` (JSON schema, draft 2020-12) the answer is asked for as JSON, validated, and asked for once more with
     the error where it is not valid. `max_tokens` bounds the answer, a reasoning model's thinking included.
-    `temperature=None` is not sent; models that take none are not sent one either. `labels` (step, shard, round) are for
-    accounting only and no part of the cache key.
+    `temperature=None` is not sent; models that take none are not sent one either. `seed` is sent where it is given and
+    the API has one (OpenAI's). `labels` (step, shard, round) are for accounting only and no part of the cache key.
     """
 
     prompt: str
@@ -40,6 +40,7 @@ class Request:
     schema: Mapping[str, Any] | None = None
     max_tokens: int = 1024
     temperature: float | None = 0.0
+    seed: int | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
