@@ -15,6 +15,14 @@ from vlfilter.training.settings import TrainSettings, train_settings
 from vlfilter.training.trainer import deepspeed_config, training_arguments
 
 OWN = {"data": "rows.json", "images": "images", "output": "out"}
+_LLAVA_7B: dict[str, Any] = {
+    "language_model": "lmsys/vicuna-7b-v1.3", "vision_tower": "openai/clip-vit-large-patch14", "select_layer": -2,
+    "select_feature": "patch", "projector_kind": "linear", "template": "vicuna_v1", "epochs": 3, "per_device_batch": 16,
+    "batch_size": 128, "learning_rate": 2e-5, "weight_decay": 0.0, "warmup_ratio": 0.03, "schedule": "cosine",
+    "max_grad_norm": 0.0, "max_length": 2048, "zero": "3", "dtype": "auto", "tf32": True, "gradient_checkpointing": True,
+    "group_by_modality_length": False, "image_mode": "processor", "data_workers": 4, "save_total_limit": 1, "seed": 42,
+    "trainable": "language+projector",
+}  # fmt: skip
 # `specs/mlm_filter.md`, "Training": what the published scripts pass, for eight GPUs
 PUBLISHED: dict[str, dict[str, Any]] = {
     "mlm_filter_13b": {
@@ -37,18 +45,32 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "template": "plain", "epochs": 1, "per_device_batch": 64, "batch_size": 512, "learning_rate": 1e-3,
         "warmup_ratio": 0.03, "max_length": 2048, "zero": "2", "trainable": "projector",
     },
+    # `specs/self_filter.md`, 1.4 and 1.6
+    "self_filter_llava_7b": _LLAVA_7B | {
+        "objective": "self_filter", "sample_loss": "token_sum", "softmax_scope": "local", "score_dtype": "auto",
+        "score_learning_rate": None,
+    },
+    "llava_7b_instruct": _LLAVA_7B | {"objective": "conversation"},
+    "llava_1.5_7b_instruct": {
+        "language_model": "lmsys/vicuna-7b-v1.5", "vision_tower": "openai/clip-vit-large-patch14-336",
+        "template": "vicuna_v1", "epochs": 1, "per_device_batch": 16, "batch_size": 128, "learning_rate": 2e-5,
+        "weight_decay": 0.0, "warmup_ratio": 0.03, "schedule": "cosine", "max_length": 2048, "zero": "3",
+        "image_mode": "pad", "group_by_modality_length": True, "select_layer": -2, "projector_kind": "mlp2x_gelu",
+    },
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("recipe", PUBLISHED)
 def test_recipes_are_the_published_ones(recipe: str) -> None:
-    settings = train_settings({**OWN, "projector": "p"}, recipe)
+    own = {**OWN, "features": "f.npz"} if recipe.startswith("self_filter") else OWN
+    settings = train_settings({**own, "projector": "p"}, recipe)
     assert {name: getattr(settings, name) for name in PUBLISHED[recipe]} == PUBLISHED[recipe]
 
 
-@pytest.mark.parametrize("recipe", [*PUBLISHED, "mlm_filter_tiny"])
+@pytest.mark.parametrize("recipe", [*PUBLISHED, "mlm_filter_tiny", "self_filter_tiny"])
 def test_settings_survive_json(recipe: str) -> None:
-    settings = train_settings({**OWN, "model": "m"}, recipe)
+    own = {**OWN, "features": "f.npz"} if recipe.startswith("self_filter") else OWN
+    settings = train_settings({**own, "model": "m"}, recipe)
     assert TrainSettings.model_validate(json.loads(settings.model_dump_json())) == settings
 
 
@@ -126,6 +148,8 @@ def test_the_trainer_is_told_the_recipe() -> None:
     assert arguments.get_warmup_steps(781) == 24  # 3 % of the published run's steps, rounded up
     assert arguments.optim == "adamw_torch"
     assert arguments.max_grad_norm == 1.0
+    unclipped = train_settings({**OWN, "model": "m", "zero": "none", "features": "f.npz"}, "self_filter_llava_7b")
+    assert training_arguments(unclipped, Plan("cpu", "float32", 1, 16, 8)).max_grad_norm == 0.0
 
 
 @pytest.mark.parametrize("stage", [2, 3])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -35,18 +35,30 @@ class VocabularyLoss(nn.Module):
         self.softcap = softcap
 
     def forward(self, states: Tensor, targets: Tensor) -> Tensor:
+        total = states.new_zeros((), dtype=torch.float32)
+        for part in self.chunks(states, targets, "sum"):
+            total = total + part
+        return total / len(targets)
+
+    def chunks(self, states: Tensor, targets: Tensor, reduction: str) -> Iterator[Tensor]:
+        """The cross entropies of some positions after the other: `sum` () or `none` (n,). Called in `forward`."""
         weight = self.weight
 
         def part(some: Tensor, tokens: Tensor) -> Tensor:
             logits = nn.functional.linear(some.to(weight.dtype), weight).float()
             if self.softcap is not None:
                 logits = torch.tanh(logits / self.softcap) * self.softcap
-            return nn.functional.cross_entropy(logits, tokens, reduction="sum")
+            return nn.functional.cross_entropy(logits, tokens, reduction=reduction)
 
-        total = states.new_zeros((), dtype=torch.float32)
         for some, tokens in zip(states.split(CHUNK), targets.split(CHUNK), strict=True):
-            total = total + checkpoint(part, some, tokens, use_reentrant=False)
-        return total / len(targets)
+            yield checkpoint(part, some, tokens, use_reentrant=False)
+
+
+class TokenLosses(VocabularyLoss):
+    """The same, a loss (N,) for each position."""
+
+    def forward(self, states: Tensor, targets: Tensor) -> Tensor:
+        return torch.cat(list(self.chunks(states, targets, "none")))
 
 
 class CausalVlm(nn.Module):

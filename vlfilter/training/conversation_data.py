@@ -84,6 +84,11 @@ class ConversationEncoder:
         self._flush(text, roles, ids, labels)
         return self._cut(ids, labels)
 
+    def measure(self, row: Instruction) -> tuple[int, int]:
+        """A row's positions and how many of them are learnt. Raises `ValueError` saying why it cannot be a sample."""
+        tokens = self.encode(row)
+        return tokens.length, sum(label >= 0 for label in tokens.labels[1:])
+
     def _stretches(self, row: Instruction) -> list[Stretch]:
         """The row in its template, with `<image>` moved to the front of its question.
 

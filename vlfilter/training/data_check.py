@@ -99,10 +99,7 @@ def check_data(
     """
 
     def measure(row: Instruction) -> tuple[int, int]:
-        if encoder is None:
-            return 0, 0
-        tokens = encoder.encode(row)
-        return tokens.length, sum(label >= 0 for label in tokens.labels[1:])
+        return (0, 0) if encoder is None else encoder.measure(row)
 
     return check_rows(rows, images, lambda row: () if row.image is None else (row.image,), measure, threads)
 

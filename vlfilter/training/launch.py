@@ -57,7 +57,7 @@ def finetune(settings: TrainSettings) -> FinetuneResult:
     Raises `VlfilterError`: before any process starts, for settings, data or weights that do not fit, and for a folder
     that holds another run; afterwards with the traceback of the process that failed.
     """
-    places = ("data", "validation", "images", "output")
+    places = ("data", "validation", "features", "images", "output")
     settings = settings.model_copy(update={name: absolute(url) for name in places if (url := getattr(settings, name))})
     folder = RunFolder(Path(settings.output))
     with _locked(folder) as lock:
@@ -125,8 +125,8 @@ def _checked_data(settings: TrainSettings, folder: RunFolder, wanted: dict[str, 
     from vlfilter.training.objective import CheckedFile, make_objective
     from vlfilter.training.start import build_empty, open_start
 
-    key = {name: wanted["what"].get(name) for name in ("data", "validation", "images", "max_length", "template", "bos",
-                                                       "objective", "start_token")}  # fmt: skip
+    key = {name: wanted["what"].get(name) for name in ("data", "validation", "features", "images", "max_length",
+                                                       "template", "bos", "objective", "start_token")}  # fmt: skip
     if resumed and folder.report.is_file() and (stored := read_json(folder.report)).get("key") == key:
         return CheckedFile.from_json(stored["data"])
     start = open_start(settings)

@@ -1,4 +1,7 @@
-"""What a run learns: the answers of conversations, or the levels of quality rows. Everything that differs is here."""
+"""What a run learns: the answers of conversations, weighed or not, or the levels of quality rows.
+
+Everything that differs is here.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,18 @@ from vlfilter.training.data_check import DataReport, check_data, check_rows, ref
 from vlfilter.training.quality_data import QualityEncoder
 from vlfilter.training.settings import TrainSettings
 from vlfilter.training.start import Start, make_encoder
+from vlfilter.training.weighted_data import NumberedRow, read_numbered, without_features
 
 if TYPE_CHECKING:
     from torch import nn
     from torch.utils.data import Dataset
 
+    from vlfilter.data.features import Features
     from vlfilter.models.vlm import VisionLanguageModel
+    from vlfilter.training.conversation_data import ConversationEncoder
     from vlfilter.training.quality_dataset import QualityDataset
+    from vlfilter.training.weighted import WeightedVlm
+    from vlfilter.training.weighted_dataset import WeightedDataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +74,8 @@ def make_objective(settings: TrainSettings, start: Start, image_tokens: int) -> 
     """For the model of `start`, whose images take `image_tokens` positions. Raises as `make_encoder`."""
     if settings.objective == "classifier":
         return Levels(settings, start, image_tokens)
+    if settings.objective == "self_filter":
+        return WeightedConversations(settings, start, image_tokens)
     return Conversations(settings, start, image_tokens)
 
 
@@ -145,5 +155,63 @@ class Levels:
     @property
     def collate(self) -> Callable[[Sequence[Any]], dict[str, Any]]:
         from vlfilter.training.quality_dataset import collate
+
+        return collate
+
+
+@dataclass(frozen=True)
+class WeightedConversations:
+    """Self-Filter's stage 1: rows have features as well, and a score net weighs them."""
+
+    settings: TrainSettings
+    start: Start
+    image_tokens: int
+
+    @cached_property
+    def encoder(self) -> ConversationEncoder:
+        return make_encoder(self.start, self.settings, self.image_tokens)
+
+    @cached_property
+    def features(self) -> Features:
+        from vlfilter.data.features import open_features
+
+        return open_features(str(self.settings.features), work=self.settings.output)
+
+    def check(self, url: str) -> CheckedFile:
+        rows, unreadable = read_numbered(url)
+        lacking = without_features(rows, self.features)
+
+        def measure(row: NumberedRow) -> tuple[int, int]:
+            if row.unique_idx in lacking:
+                raise ValueError(f"number {row.unique_idx} has no features: {lacking[row.unique_idx]}")
+            return self.encoder.measure(row.instruction)
+
+        report = check_rows(rows, self.settings.images, lambda row: row.images, measure)
+        return CheckedFile(report, tuple(unreadable))
+
+    def require(self, url: str, checked: CheckedFile) -> None:
+        refuse_bad(checked.report, checked.unreadable, self.settings.bad_rows, url)
+
+    def dataset(self, url: str, report: DataReport) -> WeightedDataset:
+        from vlfilter.training.weighted_dataset import WeightedDataset
+
+        rows, _ = read_numbered(url)
+        used = [rows[place] for place in report.used]
+        return WeightedDataset(used, self.settings.images, self.encoder, self.start.images, self.features)
+
+    def model(self, vlm: VisionLanguageModel) -> WeightedVlm:
+        """`score_dtype` must have been settled."""
+        import torch
+
+        from vlfilter.training.score_net import ScoreNet
+        from vlfilter.training.weighted import WeightedVlm
+
+        computed = torch.bfloat16 if self.settings.score_dtype == "bfloat16" else torch.float32
+        net = ScoreNet(self.features.dim, self.settings.seed, computed)
+        return WeightedVlm(vlm, net, self.settings.sample_loss, self.settings.softmax_scope)
+
+    @property
+    def collate(self) -> Callable[[Sequence[Any]], dict[str, Any]]:
+        from vlfilter.training.weighted_dataset import collate
 
         return collate

@@ -6,10 +6,12 @@ import hashlib
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vlfilter.data.storage import read_bytes
+from vlfilter.data import receipts
+from vlfilter.data.listing import below
+from vlfilter.data.storage import absolute, filesystem, read_bytes
 from vlfilter.errors import VlfilterError
 from vlfilter.models.digests import file_digest, model_digest
-from vlfilter.training.settings import FREE_FIELDS, MACHINE_FIELDS, TrainSettings
+from vlfilter.training.settings import FREE_FIELDS, MACHINE_FIELDS, SELF_FILTER_FIELDS, TrainSettings
 
 CODE_VERSION = 1  # goes up when the same settings would train another model
 
@@ -41,6 +43,13 @@ def make_plan(settings: TrainSettings) -> Plan:
             f"batch_size {settings.batch_size} is not a multiple of {processes} processes times "
             f"per_device_batch {settings.per_device_batch}."
         )
+    alone = per_device == 1 and (settings.softmax_scope == "local" or processes == 1)
+    if settings.objective == "self_filter" and alone:
+        raise VlfilterError(
+            "a sample is weighed against those of its batch: alone its weight is always 1, and the score net would "
+            "learn nothing (accumulating batches does not help). Give per_device_batch 2 or more (the published runs "
+            "have 16), or softmax_scope global with two processes or more."
+        )
     dtype = settings.dtype if settings.dtype != "auto" else "bfloat16" if device == "cuda" else "float32"
     return Plan(device, dtype, processes, per_device, share // per_device)
 
@@ -54,8 +63,10 @@ def identity(settings: TrainSettings, plan: Plan) -> dict[str, Any]:
 
     dumped = settings.model_dump(mode="json")
     ours = FREE_FIELDS | MACHINE_FIELDS | {
-        "data", "validation", "images", "model", "language_model", "vision_tower", "projector",
+        "data", "validation", "features", "images", "model", "language_model", "vision_tower", "projector",
     }  # fmt: skip
+    if settings.objective != "self_filter":
+        ours |= set(SELF_FILTER_FIELDS)
     weights = {
         "model": settings.model and model_digest(settings.model),
         "language_model": settings.language_model and model_digest(settings.language_model),
@@ -66,6 +77,8 @@ def identity(settings: TrainSettings, plan: Plan) -> dict[str, Any]:
     files = {"data": settings.data, "validation": settings.validation}
     what |= {name: _digest(url) for name, url in files.items() if url}
     what |= {"images": settings.images}
+    if settings.features:
+        what["features"] = _features_digest(settings.features)
     what |= {name: digest for name, digest in weights.items() if digest} | {"code": CODE_VERSION}
     return {"what": what, "how": asdict(plan) | {"zero": settings.zero}}
 
@@ -75,6 +88,16 @@ def _digest(url: str) -> str:
         return hashlib.sha256(read_bytes(url)).hexdigest()
     except FileNotFoundError as error:
         raise VlfilterError(f"{url} does not exist: it should hold the rows to train on.") from error
+
+
+def _features_digest(url: str) -> str:
+    """Of a file's content, or of all tables' in a folder with their names."""
+    fs, path = filesystem(url)
+    if not fs.isdir(path):
+        return receipts.file_digest(url)
+    start = absolute(url).rstrip("/")
+    lines = sorted(f"{f.url.removeprefix(start)} {receipts.file_digest(f.url)}" for f in below(start, (".parquet",)))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -1,8 +1,8 @@
 """The published recipes: what `train_settings` starts from. Batch sizes are those of eight GPUs together.
 
-Sources: MLM_Filter, LLaVA_ft/scripts/v1_5/finetune.sh and pretrain.sh; LLaVA-Unified/scripts/mlm_filter/finetune.sh and
-pretrain.sh; UniFilter, scripts/v1_5/pretrain.sh and train_classifier.sh at its first commit (Qwen2.5) and its last
-(Qwen3).
+Sources: MLM_Filter, LLaVA_ft/scripts/v1_5/finetune.sh and pretrain.sh (LLaVA-1.5's own); LLaVA-Unified/scripts/
+mlm_filter/finetune.sh and pretrain.sh; UniFilter, scripts/v1_5/pretrain.sh and train_classifier.sh at its first commit
+(Qwen2.5) and its last (Qwen3); Self-Filter, run_stage1_*.sh and llava_instruction_tuning.sh.
 """
 
 from __future__ import annotations
@@ -32,6 +32,15 @@ _UNIFILTER: dict[str, Any] = {
 _QWEN_0_5B: dict[str, Any] = _QWEN | {"language_model": "Qwen/Qwen2.5-0.5B-Instruct"}
 _QWEN3: dict[str, Any] = _QWEN | {
     "language_model": "Qwen/Qwen3-0.6B", "vision_tower": "google/siglip2-so400m-patch14-384", "start_token": "<s>",
+}  # fmt: skip
+# Self-Filter's stage 1, and the tuning that its authors list for the subset: the original LLaVA, not 1.5. The published
+# 50,000 save_steps are more than its 3,699 steps: no checkpoint was ever written.
+_LLAVA_7B: dict[str, Any] = {
+    "language_model": "lmsys/vicuna-7b-v1.3", "vision_tower": "openai/clip-vit-large-patch14",
+    "projector": "liuhaotian/llava-pretrain-vicuna-7b-v1.3", "projector_kind": "linear", "select_layer": -2,
+    "template": "vicuna_v1", "image_mode": "processor", "max_length": 2048, "epochs": 3, "batch_size": 128,
+    "per_device_batch": 16, "learning_rate": 2e-5, "weight_decay": 0.0, "warmup_ratio": 0.03, "schedule": "cosine",
+    "max_grad_norm": 0.0, "group_by_modality_length": False, "zero": "3", "seed": 42, "save_steps": 500,
 }  # fmt: skip
 # for tests and demonstrations, a checkpoint of some thousand parameters on a CPU
 _TINY: dict[str, Any] = {
@@ -63,4 +72,15 @@ RECIPES: dict[str, dict[str, Any]] = {
     "unifilter_qwen3_0.6b": _QWEN3 | _UNIFILTER | {"max_length": 8192},
     "unifilter_tiny_projector": _STAGE_1 | _TINY | {"bos": "always"},
     "unifilter_tiny": _UNIFILTER | _TINY | {"epochs": 3},
+    "self_filter_llava_7b": _LLAVA_7B | {"objective": "self_filter"},
+    "self_filter_tiny": _TINY | {
+        "objective": "self_filter", "template": "vicuna_v1", "max_grad_norm": 0.0, "group_by_modality_length": False,
+        "epochs": 3,
+    },
+    "llava_7b_instruct": _LLAVA_7B,
+    "llava_1.5_7b_instruct": _VICUNA | {
+        "language_model": "lmsys/vicuna-7b-v1.5", "template": "vicuna_v1", "epochs": 1, "batch_size": 128,
+        "projector": "liuhaotian/llava-v1.5-mlp2x-336px-pretrain-vicuna-7b-v1.5", "per_device_batch": 16,
+        "learning_rate": 2e-5, "image_mode": "pad", "group_by_modality_length": True, "zero": "3", "save_steps": 500,
+    },
 }  # fmt: skip

@@ -24,18 +24,22 @@ MACHINE_FIELDS = {
 # what may change while a run is under way
 FREE_FIELDS = {"output", "data_workers", "report_to", "save_steps", "save_total_limit", "bad_rows"}
 
+SELF_FILTER_FIELDS = ("sample_loss", "softmax_scope", "score_dtype", "score_learning_rate")
+
 
 class TrainSettings(BaseModel):
-    """Fine-tune a vision-language model on conversations about images (MLM-Filter, arXiv 2403.02677, and LLaVA-1.5), or
-    to tell four levels of quality (UniFilter, arXiv 2510.15162).
+    """Fine-tune a vision-language model on conversations about images (MLM-Filter, arXiv 2403.02677, and LLaVA-1.5), to
+    tell four levels of quality (UniFilter, arXiv 2510.15162), or together with a score net that learns which
+    conversations are difficult (Self-Filter's stage 1, arXiv 2402.12501).
 
     It starts from a whole checkpoint (`model`), or from a language model, a vision tower and a projector.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    objective: Literal["conversation", "classifier"] = Field(
-        default="conversation", description="Learn the answers of conversations, or the levels of quality rows."
+    objective: Literal["conversation", "classifier", "self_filter"] = Field(
+        default="conversation",
+        description="Learn conversations' answers, the levels of quality rows, or answers weighed by a score net.",
     )
     data: str = Field(
         description="Conversations in LLaVA's JSON format, or quality rows in UniFilter's.",
@@ -43,6 +47,10 @@ class TrainSettings(BaseModel):
     )
     validation: str | None = Field(
         default=None, description="Classifier: quality rows that decide, after each epoch, which model is kept."
+    )
+    features: str | None = Field(
+        default=None,
+        description="Self-Filter: the rows' features, as `vlfilter self-filter features` writes them, or an .npz file.",
     )
     images: str = Field(description="The folder (or s3:// prefix) that the rows' image paths start from.")
     output: str = Field(description="A local folder for the model, its checkpoints, the loss curve and the log.")
@@ -60,6 +68,21 @@ class TrainSettings(BaseModel):
 
     labels: Literal[1, 4] = Field(
         default=1, description="Classifier: 1 learns the level as a number (squared error), 4 as a class."
+    )
+    sample_loss: Literal["token_sum", "sample_mean"] = Field(
+        default="token_sum",
+        description="Self-Filter: a sample's loss is the sum over its answers, as published, or their mean.",
+    )
+    softmax_scope: Literal["local", "global"] = Field(
+        default="local",
+        description="Self-Filter: samples are weighed against those of the same process, as published, or of all.",
+    )
+    score_dtype: Literal["auto", "bfloat16", "float32"] = Field(
+        default="auto",
+        description="Self-Filter: what scores and weights are computed in; auto is as the model, as published.",
+    )
+    score_learning_rate: float | None = Field(
+        default=None, gt=0, description="Self-Filter: the score net's own rate; by default the model's, as published."
     )
     template: str = Field(default="vicuna_v1", description="Conversation template, as `vlfilter score` knows them.")
     bos: Literal["automatic", "always"] = Field(
@@ -87,7 +110,7 @@ class TrainSettings(BaseModel):
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0, description="Norms and biases are spared.")
-    max_grad_norm: float = Field(default=1.0, gt=0)
+    max_grad_norm: float = Field(default=1.0, ge=0, description="Gradients are clipped to this norm; 0: not at all.")
     group_by_modality_length: bool = Field(default=True, description="Batches of like kind and like length.")
     group_by_image: bool = Field(
         default=False,
@@ -127,6 +150,17 @@ class TrainSettings(BaseModel):
                 if classifier
                 else "validation rows are for the objective classifier"
             )
+        weighted = self.objective == "self_filter"
+        if weighted != (self.features is not None):
+            raise ValueError(
+                "the objective self_filter needs the features of its rows"
+                if weighted
+                else "features are for the objective self_filter"
+            )
+        if weighted and self.trainable == "projector":
+            raise ValueError("the objective self_filter trains the language model: trainable is language+projector")
+        if not weighted and (set_ := [name for name in SELF_FILTER_FIELDS if getattr(self, name) != _default(name)]):
+            raise ValueError(f"for the objective self_filter only: {', '.join(set_)}")
         if classifier and self.trainable == "projector":
             raise ValueError("a classifier's head must be trained: trainable is language+projector")
         if self.group_by_image and (self.group_by_modality_length or not classifier):
@@ -144,6 +178,10 @@ class TrainSettings(BaseModel):
         if not is_local(self.output):
             raise ValueError("output must be a local folder: checkpoints are written by several processes")
         return self
+
+
+def _default(name: str) -> Any:
+    return TrainSettings.model_fields[name].default
 
 
 def train_settings(values: Mapping[str, Any], recipe: str | None = None) -> TrainSettings:

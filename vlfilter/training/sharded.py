@@ -19,15 +19,20 @@ def fill_sharded(module: nn.Module, tensors: Mapping[str, StoredTensor], origin:
     Only rank 0 reads; each module is broadcast and cut into shards before the next is read, so that no process ever
     holds more than its shards and one module (an embedding or a linear layer). Raises as `fill`.
     """
-    import deepspeed
-
     first = dist.get_rank() == 0
     for prefix, unit in _units(module, ""):
         stored = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
         if not first:
             stored = {name: replace(t, read=partial(torch.empty, t.shape, dtype=dtype)) for name, t in stored.items()}
         fill(unit, stored, f"{origin} ({prefix.rstrip('.')})", "cpu", lambda _: dtype)
-        deepspeed.zero.Init(module=unit)
+        shard(unit)
+
+
+def shard(module: nn.Module) -> None:
+    """Spread a module that every process holds whole over all of them; rank 0's numbers count."""
+    import deepspeed
+
+    deepspeed.zero.Init(module=module)
 
 
 def _units(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:

@@ -80,7 +80,7 @@ def build_empty(start: Start, attention: str, origin: str) -> VisionLanguageMode
 
 def _trained_as(settings: TrainSettings) -> dict[str, str]:
     """Our own additions to config.json, which scorers follow: published scoring ignores how a model was trained."""
-    words = {"mm_conversation_template": settings.template} if settings.objective == "conversation" else {}
+    words = {} if settings.objective == "classifier" else {"mm_conversation_template": settings.template}
     return {"mm_image_mode": settings.image_mode, **words}
 
 

@@ -58,8 +58,8 @@ def run(settings: TrainSettings, plan: Plan) -> None:
     from vlfilter.models.bodies import attention
     from vlfilter.models.weights import fill
     from vlfilter.training.export import export
-    from vlfilter.training.objective import CheckedFile, Levels, make_objective
-    from vlfilter.training.sharded import fill_sharded, gathered_state
+    from vlfilter.training.objective import CheckedFile, Levels, WeightedConversations, make_objective
+    from vlfilter.training.sharded import fill_sharded, gathered_state, shard
     from vlfilter.training.start import build_empty, open_start
     from vlfilter.training.trainer import VlmTrainer, training_arguments
 
@@ -85,7 +85,9 @@ def run(settings: TrainSettings, plan: Plan) -> None:
         vlm.projector.requires_grad_(True)
     if settings.gradient_checkpointing:
         vlm.body.gradient_checkpointing_enable({"use_reentrant": False})
-    objective = make_objective(settings, start, vlm.image_tokens)
+    scores = plan.dtype if settings.score_dtype == "auto" else settings.score_dtype
+    objective = make_objective(settings.model_copy(update={"score_dtype": scores}), start, vlm.image_tokens)
+    weighted = isinstance(objective, WeightedConversations)
 
     def keep(target: Path) -> None:
         """Write the model as it is now; all processes take part."""
@@ -95,13 +97,22 @@ def run(settings: TrainSettings, plan: Plan) -> None:
 
     report = CheckedFile.from_json(read_json(folder.report)["data"]).report
     data = objective.dataset(settings.data, report)
-    parts = (objective.model(vlm), arguments, data, report.lengths, settings, plan)
+    model: Any = objective.model(vlm)
+    if weighted:
+        model.score_net.to(device="cpu" if sharded else arguments.device, dtype=held)
+        if sharded:
+            shard(model.score_net)
+    parts = (model, arguments, data, report.lengths, settings, plan)
     if isinstance(objective, Levels):
         from vlfilter.training.classifier_trainer import ClassifierTrainer
 
         url = str(settings.validation)
         validation = objective.dataset(url, CheckedFile.from_json(read_json(folder.report)["validation"]).report)
         trainer: VlmTrainer = ClassifierTrainer(*parts, validation=validation, keep_model=lambda: keep(folder.best))
+    elif weighted:
+        from vlfilter.training.weighted_trainer import WeightedTrainer
+
+        trainer = WeightedTrainer(*parts)
     else:
         trainer = VlmTrainer(*parts)
     _check_spread(trainer, settings, plan)
@@ -115,6 +126,12 @@ def run(settings: TrainSettings, plan: Plan) -> None:
     trainer.train(resume_from_checkpoint=str(found[1]) if found else None)
     if settings.objective != "classifier":
         keep(folder.model)
+        if weighted:
+            from vlfilter.training.score_net import whole_weight, write_score_net
+
+            weight = whole_weight(model.score_net, settings.zero)
+            if rank == 0:
+                write_score_net(folder.model, weight)
     elif rank == 0 and folder.best.is_dir():
         shutil.rmtree(folder.model, ignore_errors=True)
         folder.best.rename(folder.model)

@@ -1,0 +1,172 @@
+"""The weighted loss is the published one, its gradients too, and finite where the published one is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from vlfilter.training import causal
+from vlfilter.training.causal import TokenLosses
+from vlfilter.training.score_net import ScoreNet, read_score_net, write_score_net
+from vlfilter.training.weighted import SampleLoss, by_sample, weighted_loss
+
+FIXTURES = Path(__file__).parent.parent / "fixtures" / "self_filter"
+FLOAT32 = ("clip_fp32", "clip1536_fp32", "clip_fp32_emptyrow", "uniform", "bsz1")
+BFLOAT16 = ("clip_bf16", "scores_bf16")
+
+
+class Run(NamedTuple):
+    loss: Tensor
+    weights: Tensor
+    grad_score_net: Tensor
+    grad_logits: Tensor
+
+
+def run(arrays: dict[str, Tensor], dtype: torch.dtype, kind: SampleLoss = "token_sum") -> Run:
+    """Through the modules that train: logits come in as hidden states of a head that is the identity."""
+    net = ScoreNet(arrays["features"].shape[1], seed=0, computed=dtype)
+    net.weight = nn.Parameter(arrays["score_net_weight"].to(dtype))
+    logits = arrays["logits"].clone().requires_grad_()
+    head = TokenLosses(nn.Parameter(torch.eye(logits.shape[2])), None)
+    following = arrays["labels"][:, 1:]
+    learnt = following >= 0
+    losses = head(logits[:, :-1][learnt], following[learnt])
+    scores, _ = net(arrays["features"].float())
+    out = weighted_loss(scores, by_sample(losses, learnt), learnt.sum(1), kind)
+    out.loss.backward()
+    assert net.weight.grad is not None
+    assert logits.grad is not None
+    return Run(out.loss.detach(), out.weights, net.weight.grad.float(), logits.grad)
+
+
+def fixture(name: str) -> dict[str, Tensor]:
+    with np.load(FIXTURES / f"weighted_loss_{name}.npz") as arrays:
+        return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
+
+
+@pytest.mark.parametrize("name", FLOAT32)
+def test_loss_weights_and_gradients_are_the_published_ones(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(causal, "CHUNK", 5)  # samples lie across chunks
+    arrays = fixture(name)
+    ours = run(arrays, torch.float32)
+    for ours_, theirs in zip(ours, [v for k, v in arrays.items() if k.startswith("expected")], strict=True):
+        torch.testing.assert_close(ours_, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", BFLOAT16)
+def test_in_bfloat16_they_are_the_published_ones_too(name: str) -> None:
+    arrays = fixture(name)
+    ours = run(arrays, torch.bfloat16)
+    torch.testing.assert_close(ours.weights, arrays["expected_weights"], rtol=4e-3, atol=0)
+    torch.testing.assert_close(ours.loss, arrays["expected_loss"], rtol=4e-3, atol=0)
+    torch.testing.assert_close(ours.grad_logits, arrays["expected_grad_logits"], rtol=4e-3, atol=4e-3)
+    # the published gradient, itself a bfloat16 number, to its last digit
+    step = 2**-8 * float(arrays["expected_grad_score_net"].abs().max())
+    torch.testing.assert_close(ours.grad_score_net, arrays["expected_grad_score_net"], rtol=0, atol=2 * step)
+    exact = run(arrays, torch.float32)
+    assert not torch.allclose(exact.weights, arrays["expected_weights"], rtol=1e-4), "bfloat16 shows"
+
+
+def test_a_loss_that_underflowed_is_finite() -> None:
+    arrays = fixture("underflow")
+    ours = run(arrays, torch.float32)
+    assert torch.isinf(arrays["expected_loss"])
+    following = arrays["labels"][:, 1:]
+    plain = nn.functional.cross_entropy(
+        arrays["logits"][:, :-1].flatten(0, 1), following.flatten(), ignore_index=-100, reduction="none"
+    ).view(following.shape)
+    expected = 2 * (arrays["expected_weights"] * plain.sum(1)).sum() / (following >= 0).sum()
+    torch.testing.assert_close(ours.loss, expected, rtol=1e-5, atol=1e-5)
+    assert bool(torch.isfinite(ours.grad_logits).all())
+    assert bool(torch.isfinite(ours.grad_score_net).all())
+
+
+def test_equal_scores_make_it_plain_cross_entropy() -> None:
+    arrays = fixture("uniform")
+    torch.testing.assert_close(run(arrays, torch.float32).loss, arrays["plain_cross_entropy"], rtol=1e-6, atol=0)
+
+
+def test_a_batch_of_one_teaches_the_score_net_nothing() -> None:
+    assert float(run(fixture("bsz1"), torch.float32).grad_score_net.abs().max()) == 0
+
+
+def test_a_batch_without_learnt_positions_is_no_division_by_zero() -> None:
+    arrays = fixture("clip_fp32")
+    arrays["labels"] = torch.full_like(arrays["labels"], -100)
+    for kind in ("token_sum", "sample_mean"):
+        ours = run(arrays, torch.float32, kind)  # type: ignore[arg-type]
+        assert float(ours.loss) == 0
+        assert bool(torch.isfinite(ours.grad_score_net).all())
+
+
+NUMBERS = st.floats(-4, 4, width=32)
+SAMPLES = st.lists(st.tuples(NUMBERS, st.floats(0.015625, 8, width=32), st.integers(1, 40)), min_size=2, max_size=12)
+
+
+def columns(samples: list[tuple[float, float, int]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores (B,), losses (B, 1) summed over positions, and positions (B,); float64: only the formula is looked at."""
+    scores, means, tokens = (torch.tensor(column) for column in zip(*samples, strict=True))
+    return scores.double(), (means.double() * tokens)[:, None], tokens
+
+
+@pytest.mark.parametrize("kind", ["token_sum", "sample_mean"])
+@settings(max_examples=50, deadline=None)
+@given(samples=SAMPLES, by=NUMBERS)
+def test_moving_all_scores_changes_nothing(
+    kind: SampleLoss, samples: list[tuple[float, float, int]], by: float
+) -> None:
+    scores, sums, tokens = columns(samples)
+    before, after = weighted_loss(scores, sums, tokens, kind), weighted_loss(scores + by, sums, tokens, kind)
+    torch.testing.assert_close(after.loss, before.loss, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(after.weights, before.weights, rtol=1e-5, atol=1e-6)
+
+
+@settings(max_examples=50, deadline=None)
+@given(samples=SAMPLES)
+def test_the_score_nets_gradient_is_the_specified_one(samples: list[tuple[float, float, int]]) -> None:
+    """dL/ds_i = w_i (B / n) (S_i − Σ w_j S_j): with per-sample means, (m_i − Σ w_j m_j) w_i, whatever the lengths."""
+    scores, sums, tokens = columns(samples)
+    w, own = scores.softmax(0), sums[:, 0]
+    for kind, values in (("token_sum", own * len(samples) / tokens.sum()), ("sample_mean", own / tokens)):
+        free = scores.clone().requires_grad_()
+        weighted_loss(free, sums, tokens, kind).loss.backward()  # type: ignore[arg-type]
+        torch.testing.assert_close(free.grad, w * (values - (w * values).sum()), rtol=1e-4, atol=1e-5)
+
+
+@settings(max_examples=50, deadline=None)
+@given(samples=SAMPLES, longer=st.integers(2, 9))
+def test_a_mean_a_sample_is_blind_to_length(samples: list[tuple[float, float, int]], longer: int) -> None:
+    scores, sums, tokens = columns(samples)
+    times = torch.ones(len(samples), dtype=torch.int64)
+    times[0] = longer  # the first sample says the same, so many times
+    for kind, moves in (("sample_mean", False), ("token_sum", True)):
+        slopes = []
+        for factor in (torch.ones_like(times), times):
+            free = scores.clone().requires_grad_()
+            weighted_loss(free, sums * factor[:, None], tokens * factor, kind).loss.backward()  # type: ignore[arg-type]
+            slopes.append(free.grad)
+        assert torch.allclose(slopes[0], slopes[1], rtol=1e-6, atol=1e-9) is not moves
+
+
+def test_the_net_begins_the_same_whatever_was_drawn_before(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    first = ScoreNet(1536, seed=42, computed=torch.float32)
+    state = torch.get_rng_state()
+    torch.manual_seed(2)
+    second = ScoreNet(1536, seed=42, computed=torch.float32)
+    assert torch.equal(first.weight, second.weight)
+    assert not torch.equal(first.weight, ScoreNet(1536, seed=43, computed=torch.float32).weight)
+    assert first.bias is None
+    assert float(first.weight.detach().std()) == pytest.approx(0.02, rel=0.1)
+    torch.manual_seed(1)
+    assert torch.equal(torch.get_rng_state(), state), "torch's own state is left alone"
+    write_score_net(tmp_path, first.weight.detach())
+    assert torch.equal(read_score_net(tmp_path), first.weight)
+    assert [path.name for path in tmp_path.iterdir()] == ["score_net.safetensors"]
