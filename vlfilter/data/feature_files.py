@@ -6,7 +6,7 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO
 
 import numpy as np
@@ -35,19 +35,45 @@ class Stored:
     ours: bool = True  # whether `matrix` may be written to
 
 
-def read_stored(url: str, work: str | None, memory_bytes: int) -> Stored:
+@dataclass(frozen=True)
+class Source:
+    """The files of some features: an .npz file, the shards of texts and images, or of scores (as `texts`)."""
+
+    npz: Found | None = None
+    texts: tuple[Found, ...] = ()
+    images: tuple[Found, ...] = ()
+
+    @property
+    def made_of(self) -> str:
+        files = ([self.npz] if self.npz else []) + [*self.texts, *self.images]
+        return digest({"files": [[f.url.rpartition("/")[2], f.size, f.version] for f in files]})
+
+
+def find_source(url: str) -> Source:
+    """Raises `VlfilterError` when there are no features at `url`."""
     files, folders, _ = lookup([absolute(url).rstrip("/")])
     if files:
-        return _read_npz(next(iter(files.values())), work, memory_bytes)
+        return Source(npz=next(iter(files.values())))
     if not folders:
         raise VlfilterError(f"there are no features at {url}: give features.npz or a folder that `features` wrote.")
     found = below(absolute(url), (".parquet",))
     texts, images = _in_folder(found, url, TEXTS), _in_folder(found, url, IMAGES)
     if texts and images:
-        return _read_clip(texts, images, work, memory_bytes)
+        return Source(texts=texts, images=images)
     if shards := _in_folder(found, url, ""):
-        return _read_scores(shards)
+        return Source(texts=shards)
     raise VlfilterError(f"{url} holds neither CLIP features ({TEXTS}/, {IMAGES}/) nor scores (NNNNN.parquet).")
+
+
+def read_stored(url: str, work: str | None, memory_bytes: int) -> Stored:
+    source = find_source(url)
+    if source.npz:
+        stored = _read_npz(source.npz, work, memory_bytes)
+    elif source.images:
+        stored = _read_clip(source.texts, source.images, work, memory_bytes)
+    else:
+        stored = _read_scores(source.texts)
+    return replace(stored, made_of=source.made_of)
 
 
 def new_matrix(
@@ -67,13 +93,9 @@ def new_matrix(
         raise VlfilterError(f"no room for {shape[0]} × {shape[1]} features in {place}: {error.strerror}.") from error
 
 
-def _in_folder(found: list[Found], url: str, folder: str) -> list[Found]:
+def _in_folder(found: list[Found], url: str, folder: str) -> tuple[Found, ...]:
     parent = join(absolute(url), folder) if folder else absolute(url).rstrip("/")
-    return sorted((f for f in found if f.url.rpartition("/")[0] == parent), key=lambda f: f.url)
-
-
-def _made_of(files: list[Found]) -> str:
-    return digest({"files": [[f.url.rpartition("/")[2], f.size, f.version] for f in files]})
+    return tuple(sorted((f for f in found if f.url.rpartition("/")[0] == parent), key=lambda f: f.url))
 
 
 def _read_npz(file: Found, work: str | None, memory_bytes: int) -> Stored:
@@ -87,19 +109,19 @@ def _read_npz(file: Found, work: str | None, memory_bytes: int) -> Stored:
                         f"{file.url}: `features` should be a floating-point matrix stored row by row (C order), "
                         f"it is {dtype} {list(shape)}."
                     )
-                ids, made_of = np.arange(shape[0]), _made_of([file])
+                ids = np.arange(shape[0])
                 large = shape[0] * shape[1] * dtype.itemsize > memory_bytes
                 if large and is_local(file.url) and member.compress_type == zipfile.ZIP_STORED:
                     start = _data_offset(source, member) + data.tell()
                     # "c": rows that are zeroed later stay ours, the file is never written to
-                    return Stored(ids, np.memmap(file.url, dtype, "c", start, shape), made_of=made_of)
+                    return Stored(ids, np.memmap(file.url, dtype, "c", start, shape))
                 kind = np.float32 if dtype.itemsize > 4 else dtype.newbyteorder("=")
                 matrix = new_matrix((shape[0], shape[1]), kind, work, memory_bytes)
                 for first in range(0, shape[0], _BATCH_ROWS):
                     rows = min(_BATCH_ROWS, shape[0] - first)
                     block = _exactly(data, rows * shape[1] * dtype.itemsize)
                     matrix[first : first + rows] = np.frombuffer(block, dtype).reshape(rows, shape[1])
-                return Stored(ids, matrix, made_of=made_of)
+                return Stored(ids, matrix)
     except KeyError as error:
         raise VlfilterError(f"{file.url} holds no array `features` (np.savez(path, features=...)).") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
@@ -126,7 +148,7 @@ def _exactly(data: IO[bytes], size: int) -> bytes:
     return block
 
 
-def _read_clip(texts: list[Found], images: list[Found], work: str | None, memory_bytes: int) -> Stored:
+def _read_clip(texts: tuple[Found, ...], images: tuple[Found, ...], work: str | None, memory_bytes: int) -> Stored:
     """Image half, text half, each as stored (normalised to length 1)."""
     width, dtype = _vectors(images[0].url)
     text_width, text_dtype = _vectors(texts[0].url)
@@ -165,10 +187,10 @@ def _read_clip(texts: list[Found], images: list[Found], work: str | None, memory
         matrix[count : count + rows, width:] = _matrix(batch["vector"].filter(pa.array(good)), text_width)
         ids.append(numbers[good])
         count += rows
-    return Stored(np.concatenate(ids).astype(np.int64), matrix, left_out, _made_of(texts + images))
+    return Stored(np.concatenate(ids).astype(np.int64), matrix, left_out)
 
 
-def _read_scores(shards: list[Found]) -> Stored:
+def _read_scores(shards: tuple[Found, ...]) -> Stored:
     parts = [np.empty((0, len(SCORE_COLUMNS)), np.float32)]
     ids = [np.empty(0, np.int64)]
     left_out: dict[int, str] = {}
@@ -179,10 +201,10 @@ def _read_scores(shards: list[Found]) -> Stored:
         left_out.update((int(numbers[row]), reason) for row, reason in _why(batch, good))
         parts.append(np.stack(columns, axis=1)[good].astype(np.float32))
         ids.append(numbers[good])
-    return Stored(np.concatenate(ids).astype(np.int64), np.concatenate(parts), left_out, _made_of(shards))
+    return Stored(np.concatenate(ids).astype(np.int64), np.concatenate(parts), left_out)
 
 
-def _rows(files: list[Found]) -> int:
+def _rows(files: tuple[Found, ...]) -> int:
     return sum(_opened(f.url).metadata.num_rows for f in files)
 
 
@@ -201,7 +223,7 @@ def _vectors(url: str) -> tuple[int, np.dtype]:
     return kind.list_size, np.dtype(kind.value_type.to_pandas_dtype())
 
 
-def _batches(files: list[Found], columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
+def _batches(files: tuple[Found, ...], columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
     for found in files:
         with _opened(found.url) as file:
             if missing := [name for name in columns if name not in file.schema_arrow.names]:

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from vlfilter.data.feature_files import Stored, read_stored
+from vlfilter.data.feature_files import Stored, find_source, read_stored
 from vlfilter.errors import VlfilterError
 
 MEMORY_BYTES = 2 * 2**30
@@ -97,6 +97,11 @@ def open_features(url: str, work: str | None = None, memory_bytes: int = MEMORY_
     an infinity, are in `left_out`. Raises `VlfilterError` when nothing can be read or an id occurs twice.
     """
     return _features(read_stored(url, work, memory_bytes), url)
+
+
+def features_made_of(url: str) -> str:
+    """`made_of` of the features at `url`, without reading them."""
+    return find_source(url).made_of
 
 
 def _features(stored: Stored, origin: str) -> Features:

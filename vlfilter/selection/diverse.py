@@ -98,8 +98,8 @@ def select_diverse(
     `penalty="literal"` is the published rule, under which picks of negative difficulty promote what resembles them;
     `"offset_free"` measures d from the easiest candidate upwards and never promotes, so that a constant added to all
     difficulties changes nothing. `similarity`: the arithmetic of the cosine (`diverse_similarity`). Near the end, where
-    fewer than `neighbours` candidates are left, those get the penalty; with `strict`, `EndOfPoolError` is raised where the
-    published procedure fails: it looks for neighbours only so far down the list of all rows as candidates are left.
+    fewer than `neighbours` candidates are left, those get the penalty; with `strict`, `EndOfPoolError` is raised where
+    the published procedure fails: it looks for neighbours only so far down the list of all rows as candidates are left.
     `save` is called with the state every `save_every` picks; a run given that `state` goes on as if never stopped.
 
     Raises `VlfilterError` for a budget larger than the pool, difficulties that are not finite, ids that occur twice or

@@ -1,0 +1,19 @@
+"""`vlfilter self-filter …`: each step of Self-Filter alone, from files; the commands stand in one module a step."""
+
+from __future__ import annotations
+
+import typer
+
+from vlfilter.cli.self_filter_difficulty import difficulty
+from vlfilter.cli.self_filter_select import select
+
+app = typer.Typer(no_args_is_help=True, help="Let a vision-language model choose its own instructions: Self-Filter.")
+
+
+@app.callback()
+def _self_filter() -> None:
+    """Let a vision-language model choose its own instructions: Self-Filter."""
+
+
+app.command()(difficulty)
+app.command()(select)
