@@ -11,6 +11,7 @@ that were missing or broken are looked at again; one that was replaced under its
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ import pyarrow as pa
 from vlfilter.data.image_files import load_image
 from vlfilter.data.samples import SampleError, Status
 from vlfilter.data.storage import absolute, check_writable, join
-from vlfilter.data.tables import count_statuses, digest, open_parquet
+from vlfilter.data.tables import digest, open_parquet
 from vlfilter.errors import VlfilterError
 from vlfilter.methods.self_filter.clip_encoder import ClipEncoder
 from vlfilter.methods.self_filter.row_shards import RowShard, remove_shards, row_shards, shard_footer, write_shard
@@ -222,6 +223,22 @@ def clip_scores(features: np.ndarray) -> np.ndarray:
     return products
 
 
+def clip_problems(files: Sequence[tuple[str, str]]) -> dict[int, SampleError]:
+    """Why rows lack one of their halves, by id. `files` are the shards' (texts, images), in order."""
+    broken: dict[str, SampleError] = {}
+    problems: dict[int, SampleError] = {}
+    for texts, images in files:
+        for name, status, reason in _read(images, ["image", "status", "reason"]):
+            if status != Status.OK:
+                broken[name] = SampleError(Status(status), reason)
+        for number, name, status, reason in _read(texts, ["id", "image", "status", "reason"]):
+            if status != Status.OK:
+                problems[number] = SampleError(Status(status), reason)
+            elif name in broken:
+                problems[number] = broken[name]
+    return problems
+
+
 def _problem(row: Mapping[str, Any]) -> SampleError | None:
     if row["status"] != Status.OK:
         return SampleError(Status(row["status"]), row["reason"])
@@ -231,13 +248,17 @@ def _problem(row: Mapping[str, Any]) -> SampleError | None:
 
 
 def _count(jobs: Sequence[ClipJob]) -> tuple[dict[str, int], dict[str, int]]:
-    status_of: dict[str, str] = {}
-    rows: list[str] = []
+    pictures: Counter[str] = Counter()
     for job in jobs:
-        status_of.update(_read(job.images_url, ["image", "status"]))
-        for name, status in _read(job.texts_url, ["image", "status"]):
-            rows.append(status if status != Status.OK else status_of[name])
-    return count_statuses(rows), count_statuses(status_of.values())
+        pictures.update(status for (status,) in _read(job.images_url, ["status"]))
+    problems = clip_problems([(job.texts_url, job.images_url) for job in jobs])
+    rows = Counter(str(problem.status) for problem in problems.values())
+    rows[str(Status.OK)] = sum(job.shard.rows for job in jobs) - len(problems)
+    return _in_order(rows), _in_order(pictures)
+
+
+def _in_order(counts: Mapping[str, int]) -> dict[str, int]:
+    return {str(status): counts[status] for status in Status if counts.get(status)}
 
 
 def _read(url: str, columns: list[str]) -> list[tuple[Any, ...]]:
