@@ -5,6 +5,8 @@ from __future__ import annotations
 import typer
 
 from vlfilter.cli.self_filter_difficulty import difficulty
+from vlfilter.cli.self_filter_judge import judge
+from vlfilter.cli.self_filter_reward import image_reward
 from vlfilter.cli.self_filter_select import select
 
 app = typer.Typer(no_args_is_help=True, help="Let a vision-language model choose its own instructions: Self-Filter.")
@@ -15,5 +17,7 @@ def _self_filter() -> None:
     """Let a vision-language model choose its own instructions: Self-Filter."""
 
 
+app.command()(image_reward)
+app.command()(judge)
 app.command()(difficulty)
 app.command()(select)
