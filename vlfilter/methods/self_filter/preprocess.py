@@ -39,8 +39,8 @@ NUMBER = "unique_idx"
 class Preprocessed:
     """What became of `rows` entries: `counts` of each status, with some `examples` of reasons.
 
-    `shards` maps the names of the files to the digests of their rows. `text_only` rows have no image, the others have
-    `images` distinct ones.
+    `shards` maps the names of the files to the digests of their rows. Of the rows that are ok, `text_only` have
+    no image and the others `images` distinct ones.
     """
 
     rows: int
@@ -119,10 +119,9 @@ class _Tally:
 
     def add(self, row: Row) -> None:
         self.statuses.append(row.status)
-        if row.image is not None:
+        if row.reason is None and row.image is not None:
             self.images.add(row.image)
-        elif row.reason is None:
-            self.text_only += 1
+        self.text_only += row.reason is None and row.image is None
         if row.reason is not None and len(self.examples) < 5:
             self.examples.append(f"entry {row.id}: {row.reason}")
 
