@@ -6,21 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from tests.methods.self_filter import small
-from vlfilter.cli.self_filter_features import features, preprocess
+from vlfilter.cli.app import app
 from vlfilter.data.features import open_features
 from vlfilter.errors import VlfilterError
 
-app = typer.Typer()
-app.command()(preprocess)
-app.command()(features)
-
 
 def run(*words: str) -> str:
-    result = CliRunner().invoke(app, list(words))
+    result = CliRunner().invoke(app, ["self-filter", *words])
     if isinstance(result.exception, VlfilterError):
         raise result.exception
     assert result.exit_code == 0, result.output

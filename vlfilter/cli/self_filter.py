@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from vlfilter.cli.self_filter_difficulty import difficulty
+from vlfilter.cli.self_filter_features import features, preprocess
 from vlfilter.cli.self_filter_judge import judge
 from vlfilter.cli.self_filter_reward import image_reward
 from vlfilter.cli.self_filter_select import select
@@ -17,6 +18,8 @@ def _self_filter() -> None:
     """Let a vision-language model choose its own instructions: Self-Filter."""
 
 
+app.command()(preprocess)
+app.command()(features)
 app.command()(image_reward)
 app.command()(judge)
 app.command()(difficulty)
