@@ -49,7 +49,7 @@ class Neighbours:
         self._length = list_length(count)
         self._exhausted = 0
         self._batch = FEWEST
-        self._latest: set[int] = set()  # the last batch, and how many of its lists were asked for
+        self._made = 0  # lists in the last batch, and how many of any batch were asked for since
         self._used = 0
 
     def remove(self, row: int) -> None:
@@ -67,16 +67,15 @@ class Neighbours:
 
     def prepare(self, row: int, others: Rows) -> None:
         """Make the lists of a row and of others that are likely to be asked for next."""
-        if self._latest and 2 * self._used >= len(self._latest):
+        if self._made and 4 * self._used >= 3 * self._made:
             self._batch = min(MOST, 2 * self._batch)
-        elif 5 * self._used < len(self._latest):
+        elif 2 * self._used < self._made:
             self._batch = max(FEWEST, self._batch // 2)
         rows = np.unique(np.append(others, row))
         lists, sims = self._best(rows)
         for place, one in enumerate(rows.tolist()):
             self._lists[one] = lists[place], sims[place]
-        self._latest = set(rows.tolist())
-        self._used = 0
+        self._made, self._used = len(rows), 0
         self.computed += len(rows)
 
     def exhausted(self, row: int) -> bool:
@@ -100,7 +99,7 @@ class Neighbours:
         if contenders is None:
             contenders = self._whole_row(row)
         self._lists.pop(row, None)
-        self._used += row in self._latest
+        self._used += 1
         sims = self._cosines(contenders, row)
         order = np.lexsort((self._ids[contenders], -sims))[: self.count]
         return contenders[order], sims[order]

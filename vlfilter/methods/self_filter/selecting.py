@@ -48,7 +48,8 @@ class SelectSettings:
 @dataclass(frozen=True, slots=True)
 class SelectSummary:
     """`picks` of `pool` candidates; `left_out` rows by reason; lowest and median difficulty of the pool; how many picks
-    had a negative difficulty when they were picked (`negative_picks`), and whether the file was there already."""
+    had a negative difficulty when they were picked (`negative_picks`), how many a run that was stopped had picked
+    (`resumed_from`), and whether the file was there already."""
 
     picks: int
     pool: int
@@ -57,10 +58,12 @@ class SelectSummary:
     median: float
     negative_picks: int
     penalty: str
+    resumed_from: int = 0
     kept: bool = False
 
     def lines(self) -> list[str]:
-        there = " (there already)" if self.kept else ""
+        there = f", {self.resumed_from:,} of them by the run that was stopped" if self.resumed_from else ""
+        there = " (there already)" if self.kept else there
         rows = [
             f"picked {self.picks:,} of {self.pool:,} candidates{there}",
             f"difficulty: min {self.lowest:.6g}, median {self.median:.6g}; "
@@ -107,7 +110,8 @@ def select_samples(
         pool, reasons = _pool(opened, difficulty)
         budget = resolve_budget(settings.budget, len(pool))
         _check_budget(budget, len(pool))
-        state = digest({"state": shared, "code": CODE})
+        fingerprint = digest({"state": shared, "code": CODE})
+        state = read_state(output, fingerprint)
         picks = select_diverse(
             opened,
             pool,
@@ -117,10 +121,10 @@ def select_samples(
             settings.penalty,
             settings.similarity,
             strict=settings.strict,
-            state=read_state(output, state),
-            save=saver(output, state),
+            state=state,
+            save=saver(output, fingerprint),
         )
-        summary = _summary(picks, pool, reasons, settings)
+        summary = _summary(picks, pool, reasons, settings, 0 if state is None else len(state.order))
         write_left_out(output + LEFT_OUT, reasons)
         _write_picks(output, picks, parts, summary)
         forget_state(output)
@@ -169,7 +173,9 @@ def _pool(features: Features, url: str) -> tuple[Difficulty, dict[int, str]]:
     return Difficulty(read.difficulty.ids[there], read.difficulty.values[there]), dict(sorted(reasons.items()))
 
 
-def _summary(picks: Picks, pool: Difficulty, reasons: Mapping[int, str], settings: SelectSettings) -> SelectSummary:
+def _summary(
+    picks: Picks, pool: Difficulty, reasons: Mapping[int, str], settings: SelectSettings, resumed: int
+) -> SelectSummary:
     counts: dict[str, int] = {}
     for reason in reasons.values():
         counts[reason] = counts.get(reason, 0) + 1
@@ -181,6 +187,7 @@ def _summary(picks: Picks, pool: Difficulty, reasons: Mapping[int, str], setting
         float(np.median(pool.values)),
         int((picks.current < 0).sum()),
         settings.penalty,
+        resumed,
     )
 
 
