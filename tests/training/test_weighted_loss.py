@@ -170,3 +170,19 @@ def test_the_net_begins_the_same_whatever_was_drawn_before(tmp_path: Path) -> No
     write_score_net(tmp_path, first.weight.detach())
     assert torch.equal(read_score_net(tmp_path), first.weight)
     assert [path.name for path in tmp_path.iterdir()] == ["score_net.safetensors"]
+
+
+def test_a_float32_net_sees_the_exact_weight_and_the_held_one_learns() -> None:
+    vectors = torch.randn(8, 64, generator=torch.Generator().manual_seed(0))
+    net = ScoreNet(64, seed=0, computed=torch.float32)
+    exact = net.weight.detach().clone()
+    net.to(torch.bfloat16)
+    rounded, _ = net(vectors)
+    net.exact = exact
+    scores, norm = net(vectors)
+    assert torch.equal(scores, nn.functional.linear(vectors, exact)[:, 0])
+    assert not torch.allclose(scores, rounded, atol=1e-5)
+    assert torch.equal(norm, exact.norm())
+    scores.sum().backward()
+    assert net.weight.grad is not None
+    assert torch.equal(net.weight.grad, vectors.sum(0, keepdim=True).bfloat16())

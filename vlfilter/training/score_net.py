@@ -19,21 +19,26 @@ class ScoreNet(nn.Linear):
     """features (B, dim) → scores (B,), without bias. A low score is a difficult sample.
 
     It begins with N(0, 0.02) from `seed` alone, the same in every process. `computed` is the type that features and
-    weight are multiplied in: bfloat16 as published, or float32.
+    weight are multiplied in: bfloat16 as published, or float32. DeepSpeed holds all of a bfloat16 model's weights so,
+    this one too; where `exact` (1, dim) is set, its values are taken and the weight gets their gradient.
     """
 
     def __init__(self, dim: int, seed: int, computed: torch.dtype):
         nn.Module.__init__(self)
         self.in_features, self.out_features, self.computed = dim, 1, computed
+        self.exact: Tensor | None = None
         start = STD * torch.randn(1, dim, generator=torch.Generator().manual_seed(seed))
         self.weight = nn.Parameter(start)
         self.register_parameter("bias", None)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """Scores (B,) in `computed`, and the weight's norm, which only here is whole under ZeRO-3."""
+        weight = self.weight.to(self.computed)
+        if self.exact is not None:
+            weight = weight + (self.exact.to(weight) - weight).detach()
         with torch.autocast(features.device.type, enabled=False):
-            scores = nn.functional.linear(features.to(self.computed), self.weight.to(self.computed))
-        return scores[:, 0], self.weight.detach().float().norm()
+            scores = nn.functional.linear(features.to(self.computed), weight)
+        return scores[:, 0], weight.detach().float().norm()
 
 
 def whole_weight(net: ScoreNet, zero: str) -> Tensor:

@@ -10,14 +10,27 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from transformers import TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from vlfilter.training.plan import Plan
-from vlfilter.training.score_net import ScoreNet, read_score_net, write_score_net
+from vlfilter.training.score_net import ScoreNet, read_score_net, whole_weight, write_score_net
 from vlfilter.training.settings import TrainSettings
 from vlfilter.training.trainer import VlmTrainer
 from vlfilter.training.weighted import WeightedVlm
 from vlfilter.training.weighted_dataset import WeightedDataset, collate
+
+
+class _ExactScores(TrainerCallback):
+    """Lets a float32 score net see the float32 weight that DeepSpeed updates, not the bfloat16 one that it holds."""
+
+    def __init__(self, net: ScoreNet, settings: TrainSettings):
+        self.net, self.zero = net, settings.zero
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        if self.net.computed == torch.float32 and self.net.weight.dtype != torch.float32:
+            self.net.exact = whole_weight(self.net, self.zero).to(self.net.weight.device)
+
+    on_step_end = on_train_begin
 
 
 class WeightedTrainer(VlmTrainer):
@@ -37,6 +50,7 @@ class WeightedTrainer(VlmTrainer):
         self._net: ScoreNet = model.score_net
         self._weights: list[Tensor] = []  # B·w of each batch since the last row, on this process
         self._score_norm = torch.zeros(())
+        self.add_callback(_ExactScores(self._net, settings))
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """With `score_learning_rate` the score net is a group of its own; the schedule scales both alike."""
