@@ -69,8 +69,10 @@ class AnthropicVendor:
         if request.system:
             body["system"] = request.system
         takes = "temperature" not in self._unsupported and _TAKES_TEMPERATURE.match(self._where.model)
-        if request.temperature is not None and takes:
+        if request.temperature is not None and takes:  # not together with top_p, which the API advises against
             body["temperature"] = request.temperature
+        if request.stop:
+            body["stop_sequences"] = list(request.stop)
         if request.schema is not None and not in_words:
             try:
                 schema = self._sdk.transform_schema(dict(request.schema))

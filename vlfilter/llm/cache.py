@@ -34,8 +34,9 @@ def cache_key(request: Request, vendor: str, model: str, server: str) -> str:
         "max_tokens": request.max_tokens,
         "temperature": request.temperature,
     }
-    if request.seed is not None:  # requests without one keep the keys they had before there was one
-        parts["seed"] = request.seed
+    later = {"seed": request.seed, "top_p": request.top_p, "stop": request.stop or None, "extra": request.extra or None}
+    # requests without these keep the keys they had before there were any
+    parts |= {name: value for name, value in later.items() if value is not None}
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -62,9 +62,11 @@ class OpenAiVendor:
             messages.append({"role": "user", "content": repair.prompt})
         body: dict[str, Any] = {"model": self._where.model, "messages": messages}
         body[self._limit_name()] = request.max_tokens
-        takes = "temperature" not in self._unsupported and not _REASONING.match(self._where.model)
-        if request.temperature is not None and takes:
-            body["temperature"] = request.temperature
+        if not _REASONING.match(self._where.model):
+            sampling: dict[str, Any] = {"temperature": request.temperature, "top_p": request.top_p}
+            sampling |= {"stop": list(request.stop) or None} | dict(request.extra)
+            told = {name: value for name, value in sampling.items() if value is not None}
+            body |= {name: value for name, value in told.items() if name not in self._unsupported}
         if request.seed is not None and "seed" not in self._unsupported:
             body["seed"] = request.seed
         if request.schema is not None and not in_words:
@@ -117,7 +119,8 @@ class OpenAiVendor:
     def _adapts(self, error: Any) -> bool:
         """Whether the server complains of a parameter that can be left out or named otherwise, the first time."""
         about = f"{error.param} {error.message}"
-        names = ("temperature", "max_completion_tokens", "max_tokens", "response_format", "seed")
+        limits = ("max_completion_tokens", "max_tokens")
+        names = ("temperature", *limits, "response_format", "seed", "top_p", "logit_bias", "stop")
         name = next((name for name in names if re.search(rf"\b{name}\b", about)), None)
         if name is None or name in self._unsupported:
             return False

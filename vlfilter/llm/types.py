@@ -31,7 +31,9 @@ class Request:
     With `schema` (JSON schema, draft 2020-12) the answer is asked for as JSON, validated, and asked for once more with
     the error where it is not valid. `max_tokens` bounds the answer, a reasoning model's thinking included.
     `temperature=None` is not sent; models that take none are not sent one either. `seed` is sent where it is given and
-    the API has one (OpenAI's). `labels` (step, shard, round) are for accounting only and no part of the cache key.
+    the API has one (OpenAI's). `top_p` and `stop` (texts that end the answer) are left out for models that take none.
+    `extra` goes as it is into the request of an API like OpenAI's, and nowhere else. `labels` (step, shard, round) are
+    for accounting only and no part of the cache key.
     """
 
     prompt: str
@@ -41,6 +43,9 @@ class Request:
     max_tokens: int = 1024
     temperature: float | None = 0.0
     seed: int | None = None
+    top_p: float | None = None
+    stop: tuple[str, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
