@@ -16,6 +16,7 @@ BENCHMARKS = (
     "mlm_filter",
     "second_run",
     "select_rows",
+    "diverse_selection",
     "reshard",
     "memory",
 )
