@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from tests.training import small
 from vlfilter.errors import VlfilterError
@@ -106,6 +107,14 @@ def test_the_model_loads_as_any_other(trained: Trained) -> None:
     loaded = load_vlm(str(trained.result.model), head="lm")
     assert loaded.config.published["mm_conversation_template"] == "vicuna_v1"
     assert not [name for name in load_file(trained.result.model / "model.safetensors") if "score_net" in name]
+
+
+def test_a_published_stage_1_with_its_score_net_inside_loads_too(trained: Trained, tmp_path: Path) -> None:
+    folder = tmp_path / "published"
+    shutil.copytree(trained.result.model, folder)
+    tensors = load_file(folder / "model.safetensors")
+    save_file(tensors | {"score_net.weight": torch.zeros(1, 1536).bfloat16()}, folder / "model.safetensors")
+    assert load_vlm(str(folder), head="lm").config.head == "lm"
 
 
 def test_a_finished_run_is_told_by_its_features(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:

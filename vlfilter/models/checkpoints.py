@@ -42,6 +42,8 @@ from vlfilter.models.weights import (
     write_weights,
 )
 
+SCORE_NET = "score_net."  # Self-Filter's published stage 1 keeps its score net among the model's tensors
+
 
 @dataclass(frozen=True)
 class LoadedVlm:
@@ -156,7 +158,7 @@ def tower_tensors(folder: Path) -> dict[str, StoredTensor]:
 
 
 def _named_ours(stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
-    return {our_name(name): tensor for name, tensor in stored.items() if not is_derived(name)}
+    return {our_name(name): t for name, t in stored.items() if not is_derived(name) and not name.startswith(SCORE_NET)}
 
 
 def save_vlm(
