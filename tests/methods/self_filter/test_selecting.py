@@ -17,8 +17,9 @@ from typer.testing import CliRunner, Result
 
 from vlfilter.cli.app import app
 from vlfilter.data.features import Features
+from vlfilter.data.storage import read_bytes, write_bytes
 from vlfilter.errors import VlfilterError
-from vlfilter.methods.self_filter.selecting import resolve_budget
+from vlfilter.methods.self_filter.selecting import SelectSettings, resolve_budget, select_samples
 from vlfilter.selection.diverse import Difficulty, select_diverse
 
 SIZE = 60
@@ -160,7 +161,20 @@ def test_annotations_that_do_not_fit_are_told(files: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("budget", "count"), [("12", 12), (12, 12), (0.25, 50), ("0.25", 50), ("29%", 58), ("100%", 200), ("7.5%", 15)]
+    ("budget", "count"),
+    [
+        ("12", 12),
+        (12, 12),
+        (0.25, 50),
+        ("0.25", 50),
+        ("29%", 58),
+        ("1", 1),
+        ("1.0", 200),
+        (1.0, 200),
+        (25.0, 25),
+        ("100%", 200),
+        ("7.5%", 15),
+    ],
 )
 def test_budgets(budget: Any, count: int) -> None:
     assert resolve_budget(budget, 200) == count
@@ -200,3 +214,14 @@ def test_a_killed_selection_goes_on(tmp_path: Path) -> None:
     assert f"{saved:,} of them by the run that was stopped" in result.output
     assert pq.read_table(tmp_path / "picks.parquet")["id"].to_pylist() == expected(tmp_path, budget)
     assert not state.exists()
+
+
+def test_features_difficulties_and_outputs_in_an_object_store(files: Path, s3: str) -> None:
+    for name in ("features.npz", "difficulty.json", "annotations.json"):
+        write_bytes(f"{s3}/{name}", (files / name).read_bytes())
+    settings = SelectSettings(20, similarity="canonical")
+    places = (f"{s3}/features.npz", f"{s3}/difficulty.json", f"{s3}/out/picks.parquet")
+    lists = (f"{s3}/annotations.json", f"{s3}/out/selected.json")
+    assert select_samples(*places, settings, *lists).picks == 20
+    assert [entry["id"] for entry in json.loads(read_bytes(lists[1]))] == [f"x{i}" for i in expected(files, 20)]
+    assert select_samples(*places, settings, *lists).kept

@@ -34,7 +34,7 @@ _FRACTION = re.compile(r"(\d+(?:\.\d+)?)%")
 
 @dataclass(frozen=True, slots=True)
 class SelectSettings:
-    """`budget`: a number of samples, a fraction of the pool below 1, or a percentage such as `15.85%`. The rest as
+    """`budget`: a number of samples, a fraction of the pool up to 1.0, or a percentage such as `15.85%`. The rest as
     `select_diverse` says."""
 
     budget: int | float | str = 25_000
@@ -134,7 +134,7 @@ def select_samples(
 
 
 def resolve_budget(budget: int | float | str, pool: int) -> int:
-    """A number of samples from a number, a fraction below 1, or a percentage; fractions are rounded down."""
+    """A number of samples from a number, a fraction up to 1.0, or a percentage; fractions are rounded down."""
     if isinstance(budget, str):
         if match := _FRACTION.fullmatch(budget.strip()):
             return _share(float(match[1]) / 100, budget, pool)
@@ -142,7 +142,7 @@ def resolve_budget(budget: int | float | str, pool: int) -> int:
             budget = int(budget) if budget.strip().isdigit() else float(budget)
         except ValueError:
             raise VlfilterError(f"budget {budget!r}: give a number, a fraction such as 0.15, or 15%.") from None
-    if isinstance(budget, float) and not budget.is_integer():
+    if isinstance(budget, float) and (budget <= 1 or not budget.is_integer()):
         return _share(budget, budget, pool)
     return int(budget)
 
