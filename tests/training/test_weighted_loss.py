@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from vlfilter.training import causal
+from vlfilter.training import causal, weighted
 from vlfilter.training.causal import TokenLosses
 from vlfilter.training.score_net import ScoreNet, read_score_net, write_score_net
 from vlfilter.training.weighted import SampleLoss, by_sample, weighted_loss
@@ -153,6 +153,41 @@ def test_a_mean_a_sample_is_blind_to_length(samples: list[tuple[float, float, in
             weighted_loss(free, sums * factor[:, None], tokens * factor, kind).loss.backward()  # type: ignore[arg-type]
             slopes.append(free.grad)
         assert torch.allclose(slopes[0], slopes[1], rtol=1e-6, atol=1e-9) is not moves
+
+
+@pytest.mark.parametrize("kind", ["token_sum", "sample_mean"])
+def test_the_mean_gradient_of_all_processes_is_that_of_the_joint_batch(
+    kind: SampleLoss, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One rank after the other; real processes are in test_self_filter_slow.py."""
+    draw = torch.Generator().manual_seed(3)
+    scores, losses = torch.randn(6, generator=draw).double(), torch.rand(6, 5, generator=draw).double()
+    learnt = torch.rand(6, 5, generator=draw) < 0.7
+    losses, tokens = losses * learnt, learnt.sum(1)
+    joint = [scores.clone().requires_grad_(), losses.clone().requires_grad_()]
+    expected = weighted_loss(joint[0], joint[1], tokens, kind)
+    expected.loss.backward()
+    parts = [slice(0, 2), slice(2, 4), slice(4, 6)]
+
+    def all_gather(told: list[Tensor], own: Tensor) -> None:
+        for numbers, part in zip(told, parts, strict=True):
+            numbers.copy_(torch.stack([scores[part].float(), losses[part].sum(1), tokens[part]]))
+        assert torch.equal(told[weighted.dist.get_rank()], own)
+
+    monkeypatch.setattr(weighted.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(weighted.dist, "get_world_size", lambda: len(parts))
+    monkeypatch.setattr(weighted.dist, "all_gather", all_gather)
+    for rank, part in enumerate(parts):
+        monkeypatch.setattr(weighted.dist, "get_rank", lambda rank=rank: rank)
+        own = [scores[part].clone().requires_grad_(), losses[part].clone().requires_grad_()]
+        found = weighted.weighted_loss_of_all(own[0], own[1], tokens[part], kind)
+        found.loss.backward()
+        torch.testing.assert_close(found.loss, expected.loss, rtol=1e-6, atol=0)
+        torch.testing.assert_close(found.weights, expected.weights)
+        for mine, theirs in zip(own, joint, strict=True):
+            assert mine.grad is not None
+            assert theirs.grad is not None
+            torch.testing.assert_close(mine.grad / len(parts), theirs.grad[part], rtol=1e-5, atol=1e-7)
 
 
 def test_the_net_begins_the_same_whatever_was_drawn_before(tmp_path: Path) -> None:
