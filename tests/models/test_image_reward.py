@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from transformers import BertTokenizer, CLIPImageProcessorPil
+from torchvision import transforms
+from transformers import BertTokenizer
 
 from tests.helpers import picture
 from tests.reward_models import FIXTURE, VOCABULARY, fixture_folder
@@ -26,7 +27,7 @@ from vlfilter.models.image_reward import (
 )
 from vlfilter.models.image_reward_keys import our_name, published_name
 from vlfilter.models.image_reward_source import REWARD_PRESETS, VisionSizes, read_sizes, reward_source
-from vlfilter.models.preprocess import to_pixels
+from vlfilter.models.preprocess import CLIP_MEAN, CLIP_STD, to_pixels
 from vlfilter.models.weights import empty_parameters
 from vlfilter.models.wordpiece import WordPieces
 
@@ -58,14 +59,20 @@ def test_preprocessing_equals_the_published_package_to_the_last_bit(name: str, s
     assert torch.equal(found, tensors[f"{name}_out"])
 
 
-@pytest.mark.parametrize("shape", [(40, 40), (96, 32), (16, 24), (640, 480)])
-def test_preprocessing_is_that_of_clip(shape: tuple[int, int]) -> None:
-    """Where an even number of pixels is cut: half of an odd one the published package rounds to even."""
+@pytest.mark.parametrize("shape", [(40, 40), (33, 90), (91, 32), (35, 32), (20, 15), (640, 427)])
+def test_preprocessing_is_torchvision_s(shape: tuple[int, int]) -> None:
+    """The published package's transforms, odd cuts (half of one goes to the even side) among them."""
     image, images = picture(3, shape), reward_images(VisionSizes(image_size=32))
-    processor = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
-    expected = processor(image, return_tensors="pt")["pixel_values"][0]
+    theirs = transforms.Compose(
+        [
+            transforms.Resize(32, interpolation=transforms.InterpolationMode.BICUBIC),
+            transforms.CenterCrop(32),
+            transforms.ToTensor(),
+            transforms.Normalize(CLIP_MEAN, CLIP_STD),
+        ]
+    )
     found = normalise_as_published([to_pixels(image, images)], images, "cpu")[0]
-    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    assert torch.equal(found, theirs(image))
 
 
 def test_names_of_tensors_go_both_ways() -> None:
@@ -141,6 +148,12 @@ def test_special_tokens_in_a_text_stay_text(folder: Path) -> None:
 def test_long_texts_are_read_as_the_library_reads_them(library: BertTokenizer, folder: Path, text: str) -> None:
     expected = library(text, padding="max_length", truncation=True, max_length=35)["input_ids"]
     assert WordPieces(folder / "vocab.txt", 35)(text)[0] == expected
+
+
+@pytest.mark.parametrize(("words", "cut"), [(33, False), (34, True)])
+def test_the_flag_is_exact(folder: Path, words: int, cut: bool) -> None:
+    ids, length, told = WordPieces(folder / "vocab.txt", 35)("cat " * words)
+    assert (len(ids), length, told) == (35, 35, cut)
 
 
 def test_blip_s_two_tokens_follow_the_vocabulary(folder: Path) -> None:

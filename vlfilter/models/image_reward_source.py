@@ -76,8 +76,7 @@ class RewardSource:
             return f"hub:{self.hub_name}@{hub_commit(self.hub_name, (TEXT_CONFIG, PUBLISHED_WEIGHTS))}"
         folder = self.folder
         optional = [folder / name for name in ("config.json", VOCABULARY) if (folder / name).is_file()]
-        own = files_digest([weights_file(folder), folder / TEXT_CONFIG, *optional])
-        return own if (folder / VOCABULARY).is_file() else f"{own}+{BERT}"
+        return files_digest([weights_file(folder), folder / TEXT_CONFIG, *optional])
 
     def files(self) -> tuple[Path, RewardSizes, Path]:
         """(weights, sizes, vocabulary); what is not local is downloaded to (or found in) the hub's cache.
