@@ -18,7 +18,7 @@ from vlfilter.errors import VlfilterError
 from vlfilter.methods.unifilter.choosing import ChoiceSettings, choose_images
 from vlfilter.methods.unifilter.grouping import similar_sets
 from vlfilter.methods.unifilter.items import Item, read_items
-from vlfilter.methods.unifilter.likeness import connected, near_copies, thumbnail
+from vlfilter.selection.likeness import connected, near_copies, thumbnail
 
 
 def choose(folder: Path, **given: Any) -> tuple[list[Item], dict[str, Any]]:
@@ -159,7 +159,7 @@ def test_copies_are_alike_and_other_images_are_not() -> None:
 def test_blocks_see_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = [thumbnail(picture(i % 7, (64, 48))) for i in range(40)]
     whole = near_copies(seen).tolist()
-    monkeypatch.setattr("vlfilter.methods.unifilter.likeness._BLOCK", 3)
+    monkeypatch.setattr("vlfilter.selection.likeness._BLOCK", 3)
     assert sorted(near_copies(seen).tolist()) == sorted(whole)
     assert len(whole) == sum(i % 7 == j % 7 for i in range(40) for j in range(i))
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from vlfilter.data.quality_rows import Kind
 from vlfilter.methods.unifilter.balancing import balance, shuffled
 from vlfilter.methods.unifilter.levels import LEVELS, SCORES
-from vlfilter.methods.unifilter.near_duplicates import jaccard, near_duplicates, shingles, words_of
 from vlfilter.methods.unifilter.rules import TextRules, gives_away, judge_texts, reject_incomplete
 from vlfilter.methods.unifilter.texts import LevelText, Verdict
+from vlfilter.selection.near_duplicates import jaccard, near_duplicates, shingles, words_of
 
 RULES = TextRules()
 POSITIVE = "Two brown dogs run after a yellow ball on the wet beach while a man watches them"

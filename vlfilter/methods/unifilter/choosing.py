@@ -19,9 +19,9 @@ from vlfilter.data.quotas import priority
 from vlfilter.data.receipts import finished, write_receipt
 from vlfilter.errors import VlfilterError
 from vlfilter.methods.unifilter.items import SIDES, Item, Side, read_items, write_items
-from vlfilter.methods.unifilter.likeness import connected, near_copies
 from vlfilter.methods.unifilter.picking import NAMES, Picked, pick
 from vlfilter.methods.unifilter.sources import Source, open_source
+from vlfilter.selection.likeness import connected, near_copies
 
 CODE_VERSION = 1
 MAX_LISTED = 100

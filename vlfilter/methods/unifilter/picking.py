@@ -17,8 +17,8 @@ from vlfilter.data.quality_rows import Kind
 from vlfilter.data.samples import SampleError, Status
 from vlfilter.data.storage import join, write_bytes
 from vlfilter.methods.unifilter.grouping import similar_sets
-from vlfilter.methods.unifilter.likeness import thumbnail
 from vlfilter.methods.unifilter.sources import Candidate, Source
+from vlfilter.selection.likeness import thumbnail
 
 MAX_SET = 10  # images of one document; the published scoring script skips documents with more
 MIN_SIDE = 16  # pixels: icons, rules and tracking pixels show nothing to write about

@@ -13,8 +13,8 @@ from itertools import combinations
 
 from vlfilter.data.quality_rows import KINDS, Kind
 from vlfilter.methods.unifilter.levels import LEVELS, SCORES
-from vlfilter.methods.unifilter.near_duplicates import jaccard, near_duplicates, shingles, words_of
 from vlfilter.methods.unifilter.texts import LevelText, Verdict
+from vlfilter.selection.near_duplicates import jaccard, near_duplicates, shingles, words_of
 
 _REFUSAL = re.compile(
     r"\W*(i[’']?m sorry|i am sorry|sorry,? (but )?i\b|i can(no|[’'])t\b|i can not\b|i won[’']t\b|"

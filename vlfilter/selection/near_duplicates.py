@@ -41,20 +41,55 @@ def near_duplicates(texts: Sequence[str], threshold: float) -> dict[int, tuple[i
     Returns place → (place of the kept one, similarity). Of texts that are alike the first is kept.
     """
     hashed = [shingles(words_of(text)) for text in texts]
-    buckets: dict[bytes, list[int]] = {}
+    buckets = _Buckets()
     found: dict[int, tuple[int, float]] = {}
     for place, one in enumerate(hashed):
         if not one:
             continue
         keys = _bands(one)
-        near = {other for key in keys for other in buckets.get(key, ())}
-        best = max(((jaccard(one, hashed[other]), -other) for other in near), default=(0.0, 0))
-        if best[0] >= threshold:
-            found[place] = (-best[1], best[0])
-            continue
-        for key in keys:
-            buckets.setdefault(key, []).append(place)
+        best = buckets.nearest(one, keys)
+        if best is not None and best[1] >= threshold:
+            found[place] = best
+        else:
+            buckets.add(place, one, keys)
     return found
+
+
+def near_matches(texts: Sequence[str], others: Sequence[str], threshold: float) -> dict[int, tuple[int, float]]:
+    """Texts that are as similar as `threshold` (0.6 or more) or more to one of `others`.
+
+    Returns place → (place of the most similar of the others, the first of several; similarity).
+    """
+    buckets = _Buckets()
+    for place, text in enumerate(others):
+        if one := shingles(words_of(text)):
+            buckets.add(place, one, _bands(one))
+    found = {}
+    for place, text in enumerate(texts):
+        if one := shingles(words_of(text)):
+            best = buckets.nearest(one, _bands(one))
+            if best is not None and best[1] >= threshold:
+                found[place] = best
+    return found
+
+
+class _Buckets:
+    """Sets of shingles by the bands of their signatures."""
+
+    def __init__(self) -> None:
+        self._hashed: dict[int, frozenset[int]] = {}
+        self._places: dict[bytes, list[int]] = {}
+
+    def add(self, place: int, one: frozenset[int], keys: Sequence[bytes]) -> None:
+        self._hashed[place] = one
+        for key in keys:
+            self._places.setdefault(key, []).append(place)
+
+    def nearest(self, one: frozenset[int], keys: Sequence[bytes]) -> tuple[int, float] | None:
+        """(place, similarity) of the most similar one that shares a band; the first of several."""
+        near = {place for key in keys for place in self._places.get(key, ())}
+        best = max(((jaccard(one, self._hashed[place]), -place) for place in near), default=None)
+        return None if best is None else (-best[1], best[0])
 
 
 _rng = np.random.default_rng(20251015)
