@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from vlfilter import __version__
+from vlfilter.cli.data_engine import app as data_engine
 from vlfilter.cli.mlm_filter import app as mlm_filter
 from vlfilter.cli.models import models
 from vlfilter.cli.self_filter import app as self_filter
@@ -17,6 +18,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.add_typer(models, name="models")
 app.add_typer(mlm_filter, name="mlm-filter")
 app.add_typer(unifilter, name="unifilter")
+app.add_typer(data_engine, name="data-engine")
 app.add_typer(self_filter, name="self-filter")
 
 Scores = Annotated[str, typer.Option(help="Where the score tables are.", metavar="URL")]
