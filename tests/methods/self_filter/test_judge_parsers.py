@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlfilter.errors import VlfilterError
+from vlfilter.llm.types import Answer, Outcome
 from vlfilter.methods.self_filter.judge_parsers import NoScoreError, check_parser, read_score
 from vlfilter.methods.self_filter.judge_prompt import judge_prompt
+from vlfilter.methods.self_filter.judge_rows import read_answer, read_text
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "self_filter"
 CASES: list[dict[str, Any]] = json.loads((FIXTURES / "gpt_parse.json").read_text())
@@ -87,3 +89,27 @@ def test_an_unknown_parser_is_refused() -> None:
     assert check_parser("original") == "original"
     with pytest.raises(VlfilterError, match="strict, original"):
         check_parser("lenient")
+
+
+@pytest.mark.parametrize("answer", ["nan", "inf", "-Infinity"])
+def test_a_row_never_holds_what_is_not_finite(answer: str) -> None:
+    """The published script takes these, and one of them spoils the normalisation of all scores."""
+    row = read_text(3, answer, "original")
+    assert (row.id, row.judge_score, row.answer, row.status, row.open) == (3, None, answer, "failed", False)
+    assert "not a finite number" in str(row.reason)
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "open_"),
+    [
+        (Answer(Outcome.ANSWERED, "8", reason="cut off at max_tokens=10"), "ok", False),
+        (Answer(Outcome.REFUSED, reason="no"), "refused", False),
+        (Answer(Outcome.EMPTY, reason="no text"), "failed", True),
+        (Answer(Outcome.FAILED, reason="gone"), "failed", True),
+        (Answer(Outcome.ANSWERED, "hm"), "failed", False),
+    ],
+)
+def test_what_may_be_asked_again(answer: Answer, status: str, open_: bool) -> None:
+    row = read_answer(0, answer, "strict")
+    assert (row.status, row.open) == (status, open_)
+    assert (row.reason is None) == (status == "ok")
