@@ -72,30 +72,27 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-@pytest.mark.parametrize("loss", ["token_sum", "sample_mean"])
-def test_global_weights_are_those_of_one_process_with_the_joint_batch(tmp_path: Path, loss: str) -> None:
+@pytest.mark.parametrize(("loss", "zero"), [("token_sum", "3"), ("sample_mean", "none")])
+def test_global_weights_are_those_of_one_process_with_the_joint_batch(tmp_path: Path, loss: str, zero: str) -> None:
     told, model = prepared(tmp_path), small.checkpoint(tmp_path / "model")
     runs = {}
     ways: dict[str, dict[str, Any]] = {
         "joint": {"processes": 1, "per_device_batch": 2},
-        "global": {"processes": 2, "per_device_batch": 1, "softmax_scope": "global", "zero": "3"},
-        "replicated": {"processes": 2, "per_device_batch": 1, "softmax_scope": "global"},
-        "joint4": {"processes": 1, "per_device_batch": 4},
-        "local": {"processes": 2, "per_device_batch": 2},
+        "global": {"processes": 2, "per_device_batch": 1, "softmax_scope": "global", "zero": zero},
+        "local": {"processes": 2, "per_device_batch": 2, "zero": zero},
+        "joint of 4": {"processes": 1, "per_device_batch": 4},
     }
     for name, values in ways.items():
         told_settings = settings(tmp_path / name, told, model, sample_loss=loss, **values)
         result = finetune(told_settings)
         runs[name] = (curve(told_settings), read_score_net(result.model), weights(result.model))
-    rows, net, state = runs["joint"]
-    names = ("loss", "weight_mean", "weight_min", "weight_max", "weight_entropy", "score_norm")
-    for other in ("global", "replicated"):
-        for name in names:
-            theirs = [row[name] for row in runs[other][0]]
-            assert theirs == pytest.approx([row[name] for row in rows], abs=1e-4), (other, name)
-        assert torch.allclose(runs[other][1], net, atol=1e-4)
-        assert all(torch.allclose(runs[other][2][name], state[name], atol=1e-3) for name in state)
-    assert not torch.allclose(runs["local"][1], runs["joint4"][1], atol=1e-3), "two local batches are not a joint one"
+    (rows, net, state), (theirs, their_net, their_state) = runs["joint"], runs["global"]
+    for name in ("loss", "weight_mean", "weight_min", "weight_max", "weight_entropy", "score_norm"):
+        assert [row[name] for row in theirs] == pytest.approx([row[name] for row in rows], abs=1e-4), name
+    assert torch.allclose(their_net, net, atol=1e-4)
+    assert all(torch.allclose(their_state[name], state[name], atol=1e-3) for name in state)
+    local, joint = runs["local"][1], runs["joint of 4"][1]
+    assert not torch.allclose(local, joint, atol=1e-3), "two local batches are not a joint one"
 
 
 def test_the_full_size_recipe_runs_from_parts_in_bfloat16(tmp_path: Path) -> None:
