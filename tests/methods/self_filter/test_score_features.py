@@ -235,6 +235,15 @@ def test_steps_that_are_not_finished_or_of_other_rows_are_told(features: Path, t
         score_features(other, given, str(tmp_path / "out"))
 
 
+def test_ids_that_occur_twice_in_a_folder_are_told(tmp_path: Path, inputs: ScoreInputs) -> None:
+    data = small.data(tmp_path, 3, plain_rows(6))
+    column = {"id": [3, 4, 5], "image_reward": [0.1, 0.2, 0.3], "status": ["ok"] * 3, "reason": [None] * 3}
+    for shard in row_shards(data):
+        write_shard(join(str(tmp_path / "twice"), f"{shard.name}.parquet"), pa.table(column), {})
+    with pytest.raises(VlfilterError, match="image_reward for id 3 twice"):
+        score_features(data, ScoreInputs(inputs.clip, str(tmp_path / "twice"), inputs.judge), str(tmp_path / "out"))
+
+
 def test_on_object_storage(s3: str, tmp_path: Path, inputs: ScoreInputs) -> None:
     data = small.data(tmp_path, 4, plain_rows(6))
     for name in ("clip", "reward", "judge"):

@@ -40,10 +40,7 @@ class ClipEncoder:
 
     def texts(self, texts: Sequence[str]) -> list[Vector]:
         """float32 (d,) of length one for each text, of which CLIP sees the first tokens (77 with the usual model)."""
-        vectors: list[Vector] = []
-        while len(vectors) < len(texts):
-            vectors += list(self._fitting(self._texts, texts[len(vectors) : len(vectors) + self._batch]))
-        return vectors
+        return list(self._fitting(self._texts, texts)) if texts else []
 
     def images(self, folder: str, paths: Sequence[str]) -> list[Vector]:
         """float32 (d,) of length one for each image file, or the `SampleError` why it has none."""
@@ -75,16 +72,21 @@ class ClipEncoder:
                 yield [future.result() for future in waiting.popleft()]
 
     def _fitting(self, encode: Callable[[Sequence[Any]], np.ndarray], items: Sequence[Any]) -> np.ndarray:
-        try:
-            return encode(items)
-        except Exception as error:
-            if len(items) == 1 or not is_out_of_memory(error):
-                raise
-        # Outside the handler, so that the failed pass's tensors are free before the next one.
-        free_memory()
-        half = (len(items) + 1) // 2
-        self._batch = min(self._batch, half)
-        return np.concatenate([self._fitting(encode, items[:half]), self._fitting(encode, items[half:])])
+        parts: list[np.ndarray] = []
+        done = 0
+        while done < len(items):
+            batch = items[done : done + self._batch]
+            try:
+                parts.append(encode(batch))
+                done += len(batch)
+                continue
+            except Exception as error:
+                if len(batch) == 1 or not is_out_of_memory(error):
+                    raise
+            # Outside the handler, so that the failed pass's tensors are free before the next one.
+            free_memory()
+            self._batch = (len(batch) + 1) // 2
+        return np.concatenate(parts)
 
     def _texts(self, texts: Sequence[str]) -> np.ndarray:
         import torch
