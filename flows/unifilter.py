@@ -10,12 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 from prefect import flow, runtime
-from prefect.deployments import run_deployment
 from prefect.states import Completed, Failed, State
 
+from flows.gpu import run_on_gpu
 from flows.score_shards import score_shards
 from tasks import unifilter as steps
-from vlfilter.errors import VlfilterError
 from vlfilter.methods.unifilter.params import GPU_STEPS, STEPS, UniFilterParams
 from vlfilter.methods.unifilter.preflight import check_inputs
 from vlfilter.methods.unifilter.synthesis import summary_lines
@@ -39,7 +38,7 @@ def unifilter(params: UniFilterParams) -> State[Any]:
         }
         said += summary_lines(told)
     if on_gpu := params.only(*GPU_STEPS):
-        state = _run_on_gpu(on_gpu, params.gpu_deployment)
+        state = run_on_gpu(unifilter_gpu, on_gpu, params.gpu_deployment)
         if not state.is_completed():
             return Failed(message=state.message)
         said.append(state.message or "")
@@ -62,20 +61,3 @@ def unifilter_gpu(params: UniFilterParams) -> State[Any]:
             return Failed(message=f"scoring: {state.message}")
         said.append(state.message or "")
     return Completed(message="\n".join(said))
-
-
-def _run_on_gpu(params: UniFilterParams, deployment: str | None) -> State[Any]:
-    """How the GPU steps ended, here or in their deployment. A mistake of the user's is raised as such."""
-    if deployment is None:
-        state = unifilter_gpu(params, return_state=True)
-        error = None if state.is_completed() else state.result(raise_on_failure=False)
-        if isinstance(error, VlfilterError):
-            raise error
-        return state
-    values = {"params": params.model_dump(mode="json", exclude_none=True)}
-    run: Any = run_deployment(deployment, parameters=values, timeout=None, poll_interval=5)
-    if run.state is None or not run.state.is_completed():
-        ended = run.state.message if run.state else "it has no state"
-        return Failed(message=f"{deployment} ({run.name}): {ended}")
-    ended_well: State[Any] = run.state
-    return ended_well

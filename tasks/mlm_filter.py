@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import random
-from typing import Any
-
 from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
 
 from tasks.judge import make_judge, spending_table
 from tasks.mlm_filter_artifacts import (
@@ -16,7 +12,7 @@ from tasks.mlm_filter_artifacts import (
     loss_curve,
     selection_note,
 )
-from vlfilter.errors import StorageError
+from tasks.policy import ONCE, RETRIED
 from vlfilter.methods.mlm_filter import sampling
 from vlfilter.methods.mlm_filter.balancing import balance_grades
 from vlfilter.methods.mlm_filter.grading import grade_pairs
@@ -27,25 +23,7 @@ from vlfilter.selection import choosing
 from vlfilter.training.settings import TrainSettings
 
 
-def _worth_another_try(_task: Any, _run: Any, state: Any) -> bool:
-    return isinstance(state.data, StorageError)
-
-
-def _delays(retries: int) -> list[float]:
-    return [random.uniform(0.5, 1.5) * 2 ** (attempt + 1) for attempt in range(retries)]  # noqa: S311 - only jitter
-
-
-# The file and its receipt are the proof that a step is done; Prefect's cache would be a second truth.
-POLICY: dict[str, Any] = {
-    "cache_policy": NO_CACHE,
-    "persist_result": False,
-    "retries": 2,
-    "retry_delay_seconds": _delays,
-    "retry_condition_fn": _worth_another_try,
-}
-
-
-@task(name="sample pairs", **POLICY)
+@task(name="sample pairs", **RETRIED)
 def sample(step: SampleStep, places: Places) -> str:
     found = sampling.sample_pairs(step.shards, places.images, places.pairs, places.captions, step.settings())
     for line in found["broken_shards"]:
@@ -55,7 +33,7 @@ def sample(step: SampleStep, places: Places) -> str:
     return f"{found['pairs']} of {found['samples']} pairs chosen ({problems})"
 
 
-@task(name="grade pairs", **POLICY)
+@task(name="grade pairs", **RETRIED)
 def grade(step: GradeStep, version: int, output: str, places: Places) -> str:
     with make_judge(step.judge(output)) as judge:
         try:
@@ -66,7 +44,7 @@ def grade(step: GradeStep, version: int, output: str, places: Places) -> str:
     return f"{', '.join(f'{n} {status}' for status, n in found['rows'].items())} grades, ${found['usd']:.2f}"
 
 
-@task(name="balance grades", **POLICY)
+@task(name="balance grades", **RETRIED)
 def balance(step: BalanceStep, places: Places) -> str:
     found = balance_grades(places.grades, places.balanced, step.per_metric, step.seed)
     for metric, rows in found["chosen"].items():
@@ -76,7 +54,7 @@ def balance(step: BalanceStep, places: Places) -> str:
     return f"{found['rows']} balanced grades"
 
 
-@task(name="mix instructions", **POLICY)
+@task(name="mix instructions", **RETRIED)
 def mix(step: MixStep, places: Places) -> str:
     prefix = link_general_images(places.training_images, step.images)
     found = mix_instructions(
@@ -88,13 +66,13 @@ def mix(step: MixStep, places: Places) -> str:
     return f"{rows} in {places.instructions}, images below {places.training_images}"
 
 
-@task(name="check images", **POLICY)
+@task(name="check images", **RETRIED)
 def check(places: Places) -> str:
     found = check_images(places.instructions, places.training_images)
     return f"{found['with_image']} images of {found['rows']} rows are there"
 
 
-@task(name="fine-tune", cache_policy=NO_CACHE, persist_result=False)
+@task(name="fine-tune", **ONCE)
 def finetune(settings: TrainSettings) -> str:
     from vlfilter.training.launch import finetune as train
 
@@ -106,7 +84,7 @@ def finetune(settings: TrainSettings) -> str:
     return f"{result.model} {how} in {result.steps} steps on {result.rows - result.skipped} rows"
 
 
-@task(name="select", **POLICY)
+@task(name="select", **RETRIED)
 def choose(step: SelectStep, places: Places) -> str:
     found = choosing.choose(places.scores, step.rule, places.kept)
     selection_note(found, places.kept)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vlfilter.data.storage import join
-from vlfilter.errors import VlfilterError
+from vlfilter.forms import parse_form
 from vlfilter.methods.mlm_filter.places import Places
 from vlfilter.methods.mlm_filter.steps import (
     BalanceStep,
@@ -125,14 +125,7 @@ STEPS = ("sample", "grade", "balance", "mix", "finetune", "score", "select")
 
 def parse_params(fields: Any, origin: str) -> MlmFilterParams:
     """Parameters from plain values. Raises `VlfilterError` with one line that names the place of the first mistake."""
-    if not isinstance(fields, dict):
-        raise VlfilterError(f"{origin} does not hold the parameters of a run (output, sample, grade, …).")
-    try:
-        return MlmFilterParams.model_validate(fields)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole"
-        raise VlfilterError(f"{origin}: {where}: {first['msg'].removeprefix('Value error, ')}") from None
+    return parse_form(MlmFilterParams, fields, origin)
 
 
 def _model_of(training: str | None) -> str | None:

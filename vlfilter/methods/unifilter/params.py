@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vlfilter.data.storage import join
 from vlfilter.errors import VlfilterError
+from vlfilter.forms import parse_form
 from vlfilter.methods.unifilter.synthesis import SynthesisPlaces, SynthesizeStep
 from vlfilter.methods.unifilter.train_steps import PretrainStep, ScoreStep, SelectStep, TrainStep
 from vlfilter.scoring.params import ScoreParams
@@ -144,14 +145,7 @@ class UniFilterParams(BaseModel):
 
 def parse_params(fields: Any, origin: str) -> UniFilterParams:
     """Parameters from plain values. Raises `VlfilterError` with one line that names the place of the first mistake."""
-    if not isinstance(fields, dict):
-        raise VlfilterError(f"{origin} does not hold the parameters of a run (output, synthesize, pretrain, …).")
-    try:
-        return UniFilterParams.model_validate(fields)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole"
-        raise VlfilterError(f"{origin}: {where}: {first['msg'].removeprefix('Value error, ')}") from None
+    return parse_form(UniFilterParams, fields, origin)
 
 
 def _gpus(count: int | None) -> dict[str, int]:
