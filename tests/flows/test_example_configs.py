@@ -10,17 +10,24 @@ import pytest
 import yaml
 
 from vlfilter.methods.mlm_filter import params as mlm_filter
+from vlfilter.methods.self_filter import params as self_filter
 from vlfilter.methods.unifilter import params as unifilter
 
 FOLDER = Path(__file__).parents[2] / "deployments"
 STEPS = {
     "mlm_filter": ("sample", "grade", "balance", "mix", "finetune", "score", "select"),
     "unifilter": unifilter.STEPS,
+    "self_filter": tuple(step for step in self_filter.STEPS if step != "judge"),
 }
 
 
 @pytest.mark.parametrize(
-    ("name", "parse"), [("mlm_filter", mlm_filter.parse_params), ("unifilter", unifilter.parse_params)]
+    ("name", "parse"),
+    [
+        ("mlm_filter", mlm_filter.parse_params),
+        ("unifilter", unifilter.parse_params),
+        ("self_filter", self_filter.parse_params),
+    ],
 )
 def test_every_step_of_the_example_is_understood(name: str, parse: Callable[[Any, str], Any]) -> None:
     path = FOLDER / f"{name}.yaml"

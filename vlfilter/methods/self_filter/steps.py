@@ -1,0 +1,144 @@
+"""The steps of Self-Filter's flow as the user fills them in: forms, YAML and command line alike."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from vlfilter.data.storage import join
+from vlfilter.llm.client import JudgeSettings
+from vlfilter.methods.self_filter import clip_features, judging, rewards
+from vlfilter.methods.self_filter.clip_features import ClipSettings
+from vlfilter.methods.self_filter.judging import BATCH_SHARDS, JudgingSettings
+from vlfilter.methods.self_filter.rewards import RewardSettings
+from vlfilter.methods.self_filter.row_shards import ROWS_PER_SHARD
+from vlfilter.methods.self_filter.selecting import SelectSettings
+
+Kind = Literal["clip", "scores"]
+Precision = Literal["float32", "bfloat16", "float16", "auto"]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N.")]
+Gpus = Annotated[int | None, Field(ge=1, description="Processes, one a GPU; empty: all there are.")]
+Settings = Annotated[
+    dict[str, Any],
+    Field(description="Further training settings, over those of the preset.", examples=[{"learning_rate": 1e-5}]),
+]
+
+
+class Step(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class PreprocessStep(Step):
+    """Number the instructions and make the texts that are encoded and judged."""
+
+    annotations: str = Field(
+        description="Instructions in LLaVA's format.", examples=["llava_instruct_158k.json"], min_length=1
+    )
+    rows_per_shard: int = Field(default=ROWS_PER_SHARD, ge=1, description="Rows in one file of all later steps.")
+
+
+class FeaturesStep(Step):
+    """Frozen features of every row: CLIP's vectors, or three scores. CLIP's are always made: neighbours need them."""
+
+    kind: Kind = Field(default="clip", description="clip: 2 vectors a row. scores: CLIP score, ImageReward and judge.")
+    clip_model: str = Field(default=clip_features.MODEL, description="CLIP by folder or hub name.")
+    dtype: Literal["float16", "float32"] = Field(default="float16", description="What CLIP's vectors are stored in.")
+    reward_model: str = Field(default=rewards.MODEL, description="For scores: ImageReward by folder or hub name.")
+    normalise: Literal["minmax", "rank"] = Field(default="minmax", description="For scores: onto [-1, 1].")
+    precision: Precision = Field(default="float32", description="What CLIP and ImageReward compute in.")
+    device: Device = "auto"
+    batch: int = Field(default=128, ge=1, description="Texts or images in one pass of CLIP.")
+    batch_tokens: int = Field(default=8192, ge=1, description="Tokens in one pass of ImageReward; a pair has 232.")
+    workers: int = Field(default=4, ge=1, le=256, description="Threads that read images.")
+
+    def clip(self) -> ClipSettings:
+        return ClipSettings(self.clip_model, self.dtype, self.precision, self.device, self.batch, self.workers)
+
+    def reward(self) -> RewardSettings:
+        return RewardSettings(self.reward_model, self.precision, self.device, self.batch_tokens, self.workers)
+
+
+class JudgeStep(Step):
+    """For scores: a judge reads every row's text and gives it 0 to 10."""
+
+    model: str = Field(default=judging.MODEL, description="openai:MODEL or anthropic:MODEL.")
+    parser: Literal["strict", "original"] = Field(default="strict", description="How answers are read.")
+    base_url: str | None = Field(default=None, description="A server that speaks that API, e.g. vLLM's.")
+    max_usd: float | None = Field(default=None, ge=0, description="Hard limit on all that this run's ledger records.")
+    cache: str | None = Field(
+        default=None, description="Where answers are kept (folder or s3://), so that none is paid twice; empty: output."
+    )
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    tokens_per_minute: int | None = Field(default=None, ge=1)
+    concurrency: int = Field(default=16, ge=1, le=1000, description="Requests under way at a time.")
+    batch: bool = Field(default=False, description="Through the vendor's batch endpoint, at half price, within a day.")
+    max_tokens: int = Field(default=10, ge=1, description="Longest answer; the score comes first.")
+    temperature: float | None = Field(default=0.0, ge=0, le=2, description="Empty: the vendor's own.")
+    seed: int | None = Field(default=42, description="Sent to APIs that take one.")
+    timeout_s: float = Field(default=120, gt=0, description="Seconds for one attempt.")
+    input_usd_per_million: float | None = Field(default=None, ge=0, description="For a model of unknown price.")
+    output_usd_per_million: float | None = Field(default=None, ge=0, description="For a model of unknown price.")
+
+    def judging(self) -> JudgingSettings:
+        name = self.model if self.base_url is None else f"{self.model} at {self.base_url}"
+        shards = BATCH_SHARDS if self.batch else 1
+        return JudgingSettings(name, self.parser, self.temperature, self.seed, self.max_tokens, shards)
+
+    def judge(self, output: str) -> JudgeSettings:
+        return JudgeSettings(
+            model=self.model,
+            base_url=self.base_url,
+            cache=self.cache or join(output, "answers"),
+            max_usd=self.max_usd,
+            requests_per_minute=self.requests_per_minute,
+            tokens_per_minute=self.tokens_per_minute,
+            concurrency=self.concurrency,
+            timeout_s=self.timeout_s,
+            batch=self.batch,
+            input_usd_per_million=self.input_usd_per_million,
+            output_usd_per_million=self.output_usd_per_million,
+        )
+
+
+class Stage1Step(Step):
+    """Train the model on all rows, together with the score net that weighs them."""
+
+    preset: str | None = Field(
+        default=None, description="self_filter_llava_7b, as published.", examples=["self_filter_llava_7b"]
+    )
+    gpus: Gpus = None
+    settings: Settings = Field(default_factory=dict)
+
+
+class SelectStep(Step):
+    """Difficulty of every row from the score net alone, then hard and diverse rows, one after the other."""
+
+    model: str | None = Field(default=None, description="A score net from elsewhere: what stage 1 wrote, or published.")
+    budget: int | float | str = Field(default=25_000, description="Rows to pick: a number, a fraction (0.15) or 15%.")
+    gamma: float = Field(default=1.0, ge=0, description="How much a pick's neighbours are penalised; 0: not at all.")
+    neighbours: int = Field(default=10, ge=0, description="How many of them.")
+    penalty: Literal["literal", "offset_free"] = Field(
+        default="literal", description="offset_free: a constant added to all difficulties changes nothing."
+    )
+    similarity: Literal["torch32", "canonical"] = Field(
+        default="torch32", description="canonical: in float64, rounded; the same on every machine."
+    )
+    strict: bool = Field(default=False, description="Stop near the pool's end where the published script does.")
+
+    def selecting(self) -> SelectSettings:
+        return SelectSettings(
+            self.budget, self.gamma, self.neighbours, self.penalty, self.similarity, strict=self.strict
+        )
+
+
+class TuneStep(Step):
+    """Instruction tuning on the chosen rows."""
+
+    preset: str | None = Field(
+        default=None,
+        description="llava_7b_instruct (as published), or llava_1.5_7b_instruct.",
+        examples=["llava_1.5_7b_instruct"],
+    )
+    gpus: Gpus = None
+    settings: Settings = Field(default_factory=dict)
