@@ -90,7 +90,7 @@ def test_both_forms_of_a_file(tmp_path: Path) -> None:
         ({"correct_choice_idx": True}, "whole number"),
         ({"correct_choice_idx": None}, "whole number"),
         ({"choices": ["a"] * 27}, "letters"),
-        ({"image_id": "12x"}, "image_id"),
+        ({"image_id": ""}, "image_id"),
         ({"image_id": -3}, "image_id"),
         ({"question_id": [1]}, "question_id"),
         ({"rationales": "text"}, "rationales"),
@@ -124,6 +124,8 @@ def test_what_is_no_file_of_questions(tmp_path: Path, text: str) -> None:
 def test_choices_are_lettered() -> None:
     assert choices_text(["red", "blue"]) == "(A) red (B) blue"
     assert VqaRow("q", ("a",), 0).file_name == ""
+    assert VqaRow("q", ("a",), 0, image_id="set/photo").file_name == "set/photo.jpg"
+    assert VqaRow("q", ("a",), 0, image_id="photo", image_path="set/photo.png").file_name == "set/photo.png"
 
 
 _json = st.recursive(

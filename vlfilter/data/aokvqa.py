@@ -21,7 +21,8 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 class VqaRow:
     """One question. `correct_choice_idx` is a place in `choices`.
 
-    `question_id` is that of `question_id` or `idx`; "" for generated rows, which have none. Fields of the file that are
+    `question_id` is that of `question_id` or `idx`; "" for generated rows, which have none. `image_id` is a text where
+    the images are named otherwise than COCO's. Fields of the file that are
     not named here are kept in `extra`, as they are; `order` is that of the row's keys in the file, so that a row comes
     out as it went in.
     """
@@ -30,7 +31,7 @@ class VqaRow:
     choices: tuple[str, ...]
     correct_choice_idx: int
     question_id: str = ""
-    image_id: int | None = None
+    image_id: int | str | None = None
     image_path: str | None = None
     direct_answers: tuple[str, ...] = ()
     difficult_direct_answer: bool = False
@@ -46,8 +47,10 @@ class VqaRow:
 
     @property
     def file_name(self) -> str:
-        """The image's name in COCO 2017 where there is an id, else `image_path`."""
-        return f"{self.image_id:012d}.jpg" if self.image_id is not None else self.image_path or ""
+        """The image's name in COCO 2017 where its id is a number, else `image_path`, or the id as a JPEG's name."""
+        if isinstance(self.image_id, int):
+            return f"{self.image_id:012d}.jpg"
+        return self.image_path or (f"{self.image_id}.jpg" if self.image_id else "")
 
 
 def choices_text(choices: Sequence[str]) -> str:
@@ -56,10 +59,7 @@ def choices_text(choices: Sequence[str]) -> str:
 
 
 def parse_row(row: Any) -> VqaRow:
-    """One row of a file. Raises `ValueError` saying what is wrong with it.
-
-    An id that is digits in quotes is a number: the original's loader drops such rows without a word.
-    """
+    """One row of a file. Raises `ValueError` saying what is wrong with it."""
     if not isinstance(row, Mapping):
         raise ValueError("the row is not an object")
     question = _text(row, "question")
@@ -230,13 +230,14 @@ def _question_id(row: Mapping[str, Any]) -> str:
     return str(value)
 
 
-def _image_id(value: Any) -> int | None:
+def _image_id(value: Any) -> int | str | None:
+    """A number is one in quotes too: the original's loader drops such rows without a word."""
     if value is None:
         return None
-    if isinstance(value, str) and value.isdecimal() and len(value) <= 18:
-        return int(value)
+    if isinstance(value, str) and value:
+        return int(value) if value.isascii() and value.isdecimal() and len(value) <= 18 else value
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"image_id is {value!r}, not a whole number")
+        raise ValueError(f"image_id is {value!r}, neither a whole number nor a name")
     return value
 
 

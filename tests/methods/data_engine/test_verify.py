@@ -17,10 +17,12 @@ from PIL import Image
 
 from tests.llm.vendor import Play, VendorServer
 from vlfilter.data.aokvqa import VqaRow, parse_row
+from vlfilter.data.samples import SampleError
 from vlfilter.errors import VlfilterError
 from vlfilter.llm.client import Judge, JudgeSettings
 from vlfilter.methods.data_engine.verdicts import VerifyRules
 from vlfilter.methods.data_engine.verify import VerifySettings, requests_for, verify
+from vlfilter.methods.data_engine.verify_images import load
 from vlfilter.methods.data_engine.verify_questions import ask_without_image, order_of
 from vlfilter.methods.data_engine.verify_rules import duplicates, leaked
 
@@ -262,3 +264,15 @@ def test_doubles_of_one_image_need_the_question_only() -> None:
         for image, choices in ((1, ["pen", "cup", "dog"]), (1, ["axe", "jar", "owl"]), (2, ["fan", "key", "rug"]))
     ]
     assert {place: match.place for place, match in duplicates(rows, 0.8).items()} == {1: 0}
+
+
+def test_an_image_is_found_by_path_or_by_the_name_its_id_was_made_from(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "set" / "photo.png")
+    Image.new("RGB", (4, 4)).save(tmp_path / "12.png")
+    for image in ({"image_id": "set/photo"}, {"image_id": 12}, {"image_path": "set/photo.png", "image_id": 3}):
+        row = parse_row({"question": "?", "choices": ["a"], "correct_choice_idx": 0} | image)
+        assert load(row, str(tmp_path)).media_type == "image/png"
+    for path in ("../x.png", "a\x00b", "set"):
+        with pytest.raises(SampleError):
+            load(VqaRow("?", ("a",), 0, image_path=path), str(tmp_path))

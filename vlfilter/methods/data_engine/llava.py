@@ -28,9 +28,10 @@ def training_texts(row: VqaRow, form: Format) -> tuple[str, str]:
 
 
 def to_instruction(row: VqaRow, form: Format, number: int, image_prefix: str = "") -> Instruction:
-    """`number` (from 0) makes the id where the row has none; the image's path is that of COCO, or `image_path`."""
+    """`number` (from 0) makes the id where the row has none; the image's path is `image_path`, or its name in COCO."""
     asked, said = training_texts(row, form)
     name = row.question_id or f"{row.file_name.rsplit('/', 1)[-1].removesuffix('.jpg') or 'row'}_{number}"
-    image = (f"{image_prefix.rstrip('/')}/{row.file_name}" if image_prefix else row.file_name) or None
+    path = row.image_path or row.file_name
+    image = (f"{image_prefix.rstrip('/')}/{path}" if image_prefix and path else path) or None
     turns = (Turn("human", storable(f"<image>\n{asked}" if image else asked)), Turn("gpt", storable(said)))
     return Instruction(storable(name), turns, storable(image) if image else None)

@@ -19,18 +19,28 @@ log = logging.getLogger(__name__)
 
 
 def load(row: VqaRow, images: str) -> Image:
-    """The image of a row, as both vendors take it. Raises `SampleError`."""
-    name = row.file_name
-    if not name:
+    """The image of a row, as both vendors take it. Raises `SampleError` where none of its names is a file."""
+    names = _names(row)
+    if not names:
         raise SampleError(Status.MISSING_IMAGE, "the row names no image")
-    if not inside(name):
-        raise SampleError(Status.MISSING_IMAGE, f"the path {name!r} leads out of the image folder")
-    try:
-        return Image(*for_teacher(read_bytes(join(images, name))))
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise SampleError(Status.MISSING_IMAGE, f"there is no {join(images, name)}") from None
-    except ValueError as error:  # such as a zero byte in the path
-        raise SampleError(Status.MISSING_IMAGE, f"{name!r} is no path: {error}") from None
+    for name in names:
+        if not inside(name):
+            raise SampleError(Status.MISSING_IMAGE, f"the path {name!r} leads out of the image folder")
+        try:
+            return Image(*for_teacher(read_bytes(join(images, name))))
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            continue
+        except ValueError as error:  # such as a zero byte in the path
+            raise SampleError(Status.MISSING_IMAGE, f"{name!r} is no path: {error}") from None
+    raise SampleError(Status.MISSING_IMAGE, f"there is no {join(images, names[0])}")
+
+
+def _names(row: VqaRow) -> list[str]:
+    """Where the image may lie: its path, its name in COCO, and names that its id was made from."""
+    path = row.image_path or ""
+    names = [path, row.file_name, path.rsplit("/", 1)[-1]]
+    names += [f"{row.image_id}{ending}" for ending in (".jpg", ".jpeg", ".png", ".webp") if row.image_id is not None]
+    return [name for name in dict.fromkeys(names) if name]
 
 
 def thumbnail_of(image: Image) -> bytes:
