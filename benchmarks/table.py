@@ -19,6 +19,7 @@ BENCHMARKS = (
     "diverse_selection",
     "reshard",
     "memory",
+    "retrieval",
 )
 HEAD = """# Benchmarks
 
