@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import typer
 
+from vlfilter.cli.data_engine_classify import classify
+from vlfilter.cli.data_engine_generate import generate
+from vlfilter.cli.data_engine_postprocess import postprocess
 from vlfilter.cli.data_engine_query import index, query
+from vlfilter.cli.data_engine_verify import verify
 
 app = typer.Typer(no_args_is_help=True, help="Find a model's weak spots and write data for them: MLLM-DataEngine.")
 
@@ -14,5 +18,5 @@ def _data_engine() -> None:
     """Find a model's weak spots and write data for them: MLLM-DataEngine."""
 
 
-app.command()(index)
-app.command()(query)
+for command in (classify, index, query, generate, postprocess, verify):
+    app.command()(command)
