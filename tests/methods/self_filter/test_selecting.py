@@ -207,12 +207,16 @@ def test_a_killed_selection_goes_on(tmp_path: Path) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "picks.parquet").exists()
-    saved = len(np.load(state)["order"])
+    kept = dict(np.load(state))
+    saved = len(kept["order"])
     assert 0 < saved < budget
+    kept["order"][:2] = kept["order"][1::-1]  # a mark by which to see that these picks are not made again
+    np.savez(state, **kept)
 
     result = run(tmp_path, "--budget", str(budget))
     assert f"{saved:,} of them by the run that was stopped" in result.output
-    assert pq.read_table(tmp_path / "picks.parquet")["id"].to_pylist() == expected(tmp_path, budget)
+    ids = pq.read_table(tmp_path / "picks.parquet")["id"].to_pylist()
+    assert [*ids[1::-1], *ids[2:]] == expected(tmp_path, budget)
     assert not state.exists()
 
 
