@@ -105,8 +105,8 @@ def test_three_scores(work: dict[str, Any], models: dict[str, str], vendor: Vend
     assert "1 judge scores missing" in str(state.message)
     asked = len(vendor.questions())
     assert asked == 23
-    found = pq.read_table(Path(work["output"]) / "features" / "scores")
-    kept = [row for row in found.to_pylist() if row["status"] == "ok"]
+    files = sorted((Path(work["output"]) / "features" / "scores").glob("*.parquet"))
+    kept = [row for file in files for row in pq.read_table(file).to_pylist() if row["status"] == "ok"]
     for name in ("clip_score", "image_reward", "judge_score"):
         values = [row[name] for row in kept]
         assert (min(values), max(values)) == (-1, 1)
