@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.helpers import jpeg, pairs, tar_bytes
+from vlfilter.data.storage import write_bytes
 from vlfilter.data.tables import open_parquet
 from vlfilter.errors import VlfilterError
 from vlfilter.models.clip import load_clip, save_clip
@@ -159,3 +160,15 @@ def test_a_damaged_index(folder: Path, tmp_path: Path, settings: EmbedSettings) 
         open_index(str(output))
     assert build_index(folder_images(str(folder)), str(output), settings).made == 1
     assert len(open_index(str(output))) == 6
+
+
+def test_images_and_index_on_s3(s3: str, folder: Path, settings: EmbedSettings) -> None:
+    for path in folder.rglob("*.*"):
+        write_bytes(f"{s3}/images/{path.relative_to(folder)}", path.read_bytes())
+    images = image_set([f"{s3}/images"])
+    summary = build_index(images, f"{s3}/index", settings)
+    assert summary.images == {"ok": 6, "corrupt_image": 2}
+    assert open_index(f"{s3}/index").ids == (0, 1, 2, 3, 4, "sub/cat")
+    assert build_index(image_set([f"{s3}/images"]), f"{s3}/index", settings).made == 0
+    with pytest.raises(VlfilterError, match="no image index at"):
+        open_index(f"{s3}/nowhere")

@@ -309,3 +309,25 @@ def test_anchors_are_embedded_from_their_files(tmp_path: Path) -> None:
     assert "begins with" in str(around[anchor_name(rows[2])])
     assert around[anchor_name(rows[3])] == "there is no image val2017/000000000106.jpg"
     assert next(iter(anchor_files([row(103)], str(tmp_path / "val2017")).values())) is not None
+
+
+def test_a_changed_input_or_a_missing_table_is_noticed(inputs: QueryInputs, tmp_path: Path) -> None:
+    output = tmp_path / "gptvqa_prompt.json"
+    build_queries(inputs, str(output), SETTINGS)
+    first = output.read_bytes()
+    table = output.with_suffix(".parquet")
+    table.unlink()
+    build_queries(inputs, str(output), SETTINGS)
+    assert table.is_file()
+    for name, old, new in (
+        ("captions", "Caption 0 of", "Picture 0 of"),
+        ("weights", "0.302", "0.0"),
+        ("bad_cases", "What about", "What of"),
+    ):
+        path = Path(getattr(inputs, name))
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+        told = build_queries(inputs, str(output), SETTINGS)
+        assert output.read_bytes() != first
+        first = output.read_bytes()
+    assert "spatial_relationship" in {entry["type"] for entry in told["types"] if entry["why"] == "its weight is 0"}
