@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,18 @@ class Cli:
     def __init__(self, folder: Path, vendor: VendorServer):
         self.folder, self.vendor = folder, vendor
 
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+
+    def command(self, *arguments: str) -> list[str]:
+        server = [] if arguments[0] == "postprocess" else ["--base-url", self.vendor.openai_url]
+        return [sys.executable, "-c", "from vlfilter.cli import main; main()", "data-engine", *arguments, *server]
+
     def __call__(self, *arguments: str) -> str:
-        command = [sys.executable, "-c", "from vlfilter.cli import main; main()", "data-engine", *arguments]
-        if arguments[0] != "postprocess":
-            command += ["--base-url", self.vendor.openai_url, "--requests-per-minute", "100000"]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
-        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            self.command(*arguments), cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=120
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 
@@ -124,3 +131,32 @@ def test_mistakes_are_one_message(
     assert isinstance(error, VlfilterError)
     assert said in str(error)
     assert not vendor.questions()
+
+
+def test_a_killed_run_goes_on_and_pays_for_nothing_twice(cli: Cli, tmp_path: Path, vendor: VendorServer) -> None:
+    queries = [{"image_id": i, "prompt": f"PROMPT {i}", "question_type": "image_scene"} for i in range(6)]
+    (tmp_path / "gptvqa_prompt.json").write_text(json.dumps(queries))
+    reached, release = threading.Event(), threading.Event()
+
+    def answer(body: Any) -> str:
+        if "PROMPT 3" in prompt_of(body) and not release.is_set():
+            reached.set()
+            release.wait(60)
+        return f"reply to {prompt_of(body)}"
+
+    vendor.answer = answer
+    arguments = ("generate", "-i", "gptvqa_prompt.json", "-o", "out/gptvqa_result.jsonl", "--concurrency", "1")
+    running = subprocess.Popen(cli.command(*arguments), cwd=tmp_path, env=cli.environment, stdout=subprocess.DEVNULL)
+    assert reached.wait(60)
+    running.kill()
+    running.wait()
+    release.set()
+    assert "queries: 6 ok; asked 6, of which 3 answered already" in cli(*arguments)
+    prompts = vendor.prompts()
+    assert prompts[:3] + prompts[4:] == [f"PROMPT {i}" for i in range(6)]  # the fourth was under way when it was killed
+    made = {place.name: place.read_bytes() for place in (tmp_path / "out").glob("gptvqa*")}
+    for name in made:
+        (tmp_path / "out" / name).unlink()
+    cli(*arguments)
+    assert {place.name: place.read_bytes() for place in (tmp_path / "out").glob("gptvqa*")} == made
+    assert len(made) == 3

@@ -213,6 +213,19 @@ def test_a_judge_that_fails_is_asked_again(vendor: VendorServer, places: dict[st
         assert (told["open"], rows[0]["status"]) == (0, "image_refused")
 
 
+def test_a_judge_that_always_takes_the_first_letter_has_not_answered(
+    vendor: VendorServer, places: dict[str, Path]
+) -> None:
+    rows = [_row(0, f"Which thing is number {i} of them all?", ["w", "x", "y", "z"], i % 4) for i in range(24)]
+    places["rows.json"].write_text(json.dumps(rows))
+    vendor.answer = lambda _: '{"answer": "A"}'
+    with _judge(vendor, places) as judge:
+        told, _, found = _verify(judge, places, _settings(places, image_judge=None))
+    right_once = [row for row, one in zip(found, rows, strict=True) if one["correct_choice_idx"] in row["text_choices"]]
+    assert right_once
+    assert told["text_verdict"] == {"not_answered": 24}
+
+
 def test_the_estimate_asks_nothing(vendor: VendorServer, places: dict[str, Path]) -> None:
     with_image, without = requests_for(str(places["rows.json"]), _settings(places))
     assert (len(list(with_image)), len(list(without))) == (9, 20)
