@@ -129,6 +129,18 @@ def test_other_settings_make_all_anew(made: Path, model: Path, change: dict[str,
     assert [row["image_reward"] for row in read(made / "rewards")] != before
 
 
+def test_other_rows_make_only_their_shard_anew(made: Path, model: Path) -> None:
+    run(made, model)
+    entries = json.loads((made / "llava.json").read_text())
+    entries[6] = entry("blue", "c.jpg")
+    (made / "llava.json").write_text(json.dumps(entries))
+    preprocess(str(made / "llava.json"), str(made / "data"), rows_per_shard=3)
+    before = read(made / "rewards")
+    done = run(made, model)
+    assert (done.made, done.kept) == (1, 2)
+    assert [a == b for a, b in zip(before, read(made / "rewards"), strict=True)] == [True] * 6 + [False, True]
+
+
 def test_a_wrong_image_folder_is_told_before_the_model_loads(made: Path) -> None:
     (made / "empty").mkdir()
     settings = RewardSettings(model=str(fixture_folder(made / "unread")))
