@@ -177,12 +177,14 @@ def test_settings_that_do_not_fit_are_refused(values: dict[str, Any], recipe: st
     ],
 )
 def test_a_batch_of_one_is_refused_with_an_explanation(values: dict[str, Any], refused: bool) -> None:
-    told = train_settings({**OWN, "features": "f.npz", **values}, "self_filter_tiny")
+    def plan() -> Plan:
+        return make_plan(train_settings({**OWN, "features": "f.npz", **values}, "self_filter_tiny"))
+
     if not refused:
-        make_plan(told)
+        plan()
         return
     with pytest.raises(VlfilterError, match=r"score net would learn nothing .* softmax_scope global with two"):
-        make_plan(told)
+        plan()
 
 
 def test_runs_of_other_objectives_keep_their_identity(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from vlfilter.data.listing import below
 from vlfilter.data.storage import absolute, filesystem, read_bytes
 from vlfilter.errors import VlfilterError
 from vlfilter.models.digests import file_digest, model_digest
-from vlfilter.training.settings import FREE_FIELDS, MACHINE_FIELDS, SELF_FILTER_FIELDS, TrainSettings
+from vlfilter.training.settings import ALONE, FREE_FIELDS, MACHINE_FIELDS, SELF_FILTER_FIELDS, TrainSettings
 
 CODE_VERSION = 1  # goes up when the same settings would train another model
 
@@ -45,11 +45,7 @@ def make_plan(settings: TrainSettings) -> Plan:
         )
     alone = per_device == 1 and (settings.softmax_scope == "local" or processes == 1)
     if settings.objective == "self_filter" and alone:
-        raise VlfilterError(
-            "a sample is weighed against those of its batch: alone its weight is always 1, and the score net would "
-            "learn nothing (accumulating batches does not help). Give per_device_batch 2 or more (the published runs "
-            "have 16), or softmax_scope global with two processes or more."
-        )
+        raise VlfilterError(ALONE)
     dtype = settings.dtype if settings.dtype != "auto" else "bfloat16" if device == "cuda" else "float32"
     return Plan(device, dtype, processes, per_device, share // per_device)
 

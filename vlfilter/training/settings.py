@@ -26,6 +26,12 @@ FREE_FIELDS = {"output", "data_workers", "report_to", "save_steps", "save_total_
 
 SELF_FILTER_FIELDS = ("sample_loss", "softmax_scope", "score_dtype", "score_learning_rate")
 
+ALONE = (
+    "a sample is weighed against those of its batch: alone its weight is always 1, and the score net would learn "
+    "nothing (accumulating batches does not help). Give per_device_batch 2 or more (the published runs have 16), or "
+    "softmax_scope global with two processes or more."
+)
+
 
 class TrainSettings(BaseModel):
     """Fine-tune a vision-language model on conversations about images (MLM-Filter, arXiv 2403.02677, and LLaVA-1.5), to
@@ -157,6 +163,8 @@ class TrainSettings(BaseModel):
                 if weighted
                 else "features are for the objective self_filter"
             )
+        if weighted and self.per_device_batch == 1 and self.softmax_scope == "local":
+            raise ValueError(ALONE)
         if weighted and self.trainable == "projector":
             raise ValueError("the objective self_filter trains the language model: trainable is language+projector")
         if not weighted and (set_ := [name for name in SELF_FILTER_FIELDS if getattr(self, name) != _default(name)]):
