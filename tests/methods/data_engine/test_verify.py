@@ -107,7 +107,13 @@ def places(tmp_path: Path) -> dict[str, Path]:
 
 def _settings(places: dict[str, Path], **changes: Any) -> VerifySettings:
     base = VerifySettings(
-        str(places["train"]), "openai:eyes", "openai:words", str(places["val.json"]), str(places["val"]), seed=7
+        str(places["train"]),
+        "openai:eyes",
+        "openai:words",
+        str(places["val.json"]),
+        str(places["val"]),
+        seed=7,
+        labels={"round": "2"},
     )
     return replace(base, **changes)
 
@@ -153,7 +159,7 @@ def test_every_verdict_is_a_column(vendor: VendorServer, places: dict[str, Path]
         assert asked == 9 + 2 * 9  # the double's text is asked about once
         assert (told["asked"], told["cached"]) == (29, 2)
         spent = {tuple(sorted(line.labels.items())) for line in judge.spending()}
-        assert spent == {(("step", "verify-image"),), (("step", "verify-text"),)}
+        assert spent == {(("round", "2"), ("step", step)) for step in ("verify-image", "verify-text")}
 
         made = {place.name: place.read_bytes() for place in places["out"].iterdir()}
         _verify(judge, places, _settings(places))
@@ -250,7 +256,7 @@ def test_the_answer_moves_over_all_letters() -> None:
     rows = [VqaRow(f"Question {i}?", ("a", "b", "c", "d"), 0) for i in range(400)]
     counts = np.bincount([order_of(row, 0, 0).index(0) for row in rows], minlength=4)
     assert counts.min() > 70
-    assert ask_without_image(rows[0], 0, 1, 9).request != ask_without_image(rows[0], 1, 1, 9).request
+    assert ask_without_image(rows[0], 0, 1, 9, {}).request != ask_without_image(rows[0], 1, 1, 9, {}).request
 
 
 @pytest.mark.parametrize(

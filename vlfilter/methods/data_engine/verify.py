@@ -35,7 +35,8 @@ class VerifySettings:
 
     `images` is the folder of the rows' images, `evaluation` the file of the questions that the model is measured by,
     `evaluation_images` its images: with these, copies under other names are found too. `similar` is the similarity from
-    which on two texts are the same; `at_once` says how many rows' images lie in memory together.
+    which on two texts are the same; `at_once` says how many rows' images lie in memory together, `labels` (round) go
+    into the account, beside the step.
     """
 
     images: str
@@ -48,6 +49,7 @@ class VerifySettings:
     seed: int = 0
     max_tokens: int = 256
     at_once: int = ROWS_AT_A_TIME
+    labels: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0.6 <= self.similar <= 1:
@@ -121,7 +123,11 @@ def verify(
 def requests_for(questions: str, settings: VerifySettings) -> tuple[Iterator[Request], Iterator[Request]]:
     """What the judge with the image and the one without it would be asked, for estimates of the price."""
     rows, _ = read_rows(questions)
-    text = (ask_without_image(row, settings.seed, turn, settings.max_tokens).request for row in rows for turn in (1, 2))
+    text = (
+        ask_without_image(row, settings.seed, turn, settings.max_tokens, settings.labels).request
+        for row in rows
+        for turn in (1, 2)
+    )
     return _image_requests(rows, settings), text
 
 
@@ -131,7 +137,7 @@ def _image_requests(rows: Sequence[VqaRow], settings: VerifySettings) -> Iterato
             image = load(row, settings.images)
         except SampleError:
             continue
-        yield ask_with_image(row, image, settings.seed, settings.max_tokens).request
+        yield ask_with_image(row, image, settings.seed, settings.max_tokens, settings.labels).request
 
 
 def _numbers(rows: Sequence[VqaRow], bad: Sequence[BadRow]) -> list[int]:
@@ -159,7 +165,7 @@ def _ask(
             continue
         if settings.evaluation_images is not None:
             one.thumbnail = thumbnail_of(image)
-        with_image.append((one, row, ask_with_image(row, image, settings.seed, settings.max_tokens)))
+        with_image.append((one, row, ask_with_image(row, image, settings.seed, settings.max_tokens, settings.labels)))
     if image_judge is not None:
         answers = image_judge.ask_all([asked.request for _, _, asked in with_image])
         for (one, row, asked), answer in zip(with_image, answers, strict=True):
@@ -167,7 +173,11 @@ def _ask(
             one.add(answer)
             _note_image(one, row, asked, answer)
     if text_judge is not None:
-        turns = [ask_without_image(row, settings.seed, turn, settings.max_tokens) for row in rows for turn in (1, 2)]
+        turns = [
+            ask_without_image(row, settings.seed, turn, settings.max_tokens, settings.labels)
+            for row in rows
+            for turn in (1, 2)
+        ]
         said = text_judge.ask_all([asked.request for asked in turns])
         for place, (row, one) in enumerate(zip(rows, found, strict=True)):
             pair = slice(2 * place, 2 * place + 2)

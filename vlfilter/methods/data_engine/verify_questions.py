@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,7 @@ def order_of(row: VqaRow, seed: int, turn: int) -> tuple[int, ...]:
     return tuple((image_order, first, second)[turn])
 
 
-def ask_with_image(row: VqaRow, image: Image, seed: int, max_tokens: int) -> Asked:
+def ask_with_image(row: VqaRow, image: Image, seed: int, max_tokens: int, labels: Mapping[str, str]) -> Asked:
     order = order_of(row, seed, 0)
     prompt = (
         "Look at the image and answer the question with one of the choices. Go by what the image shows.\n"
@@ -48,10 +48,10 @@ def ask_with_image(row: VqaRow, image: Image, seed: int, max_tokens: int) -> Ask
         f'Give the letter of the right choice, or "{UNKNOWN}" if the image does not decide it, or if no choice or '
         "more than one choice is right."
     )
-    return Asked(_request(prompt, len(order), (image,), max_tokens, "verify-image"), order)
+    return Asked(_request(prompt, len(order), (image,), max_tokens, {**labels, "step": "verify-image"}), order)
 
 
-def ask_without_image(row: VqaRow, seed: int, turn: int, max_tokens: int) -> Asked:
+def ask_without_image(row: VqaRow, seed: int, turn: int, max_tokens: int, labels: Mapping[str, str]) -> Asked:
     """`turn` is 1 or 2."""
     order = order_of(row, seed, turn)
     prompt = (
@@ -60,21 +60,21 @@ def ask_without_image(row: VqaRow, seed: int, turn: int, max_tokens: int) -> Ask
         "If its words or common knowledge alone tell which choice is right, give its letter. "
         f'If one would have to see the image, give "{UNKNOWN}".'
     )
-    return Asked(_request(prompt, len(order), (), max_tokens, "verify-text"), order)
+    return Asked(_request(prompt, len(order), (), max_tokens, {**labels, "step": "verify-text"}), order)
 
 
 def _question(row: VqaRow, order: Sequence[int]) -> str:
     return f"Question: {row.question}\nChoices: {choices_text([row.choices[place] for place in order])}\n"
 
 
-def _request(prompt: str, choices: int, images: tuple[Image, ...], max_tokens: int, step: str) -> Request:
+def _request(prompt: str, choices: int, images: tuple[Image, ...], max_tokens: int, labels: dict[str, str]) -> Request:
     schema: dict[str, Any] = {
         "type": "object",
         "properties": {"answer": {"type": "string", "enum": [*LETTERS[:choices], UNKNOWN]}},
         "required": ["answer"],
         "additionalProperties": False,
     }
-    return Request(prompt, images, schema=schema, max_tokens=max_tokens, labels={"step": step})
+    return Request(prompt, images, schema=schema, max_tokens=max_tokens, labels=labels)
 
 
 def choice_of(asked: Asked, answer: Answer) -> int | None:
