@@ -62,14 +62,14 @@ def test_batched_equals_one_by_one(seed: int, n: int, q: int, k: int) -> None:
 
 
 def test_of_equal_cosines_the_lower_row_goes_first() -> None:
-    index = index_of([5, 3, 9, 1], [[0, 1], [1, 0], [1, 0], [1, 0]])
+    index = index_of([5, 3, 9, 1], np.array([[0, 1], [1, 0], [1, 0], [1, 0]]))
     assert [index.ids[row] for row in index.search([2.0, 0.0], 4).rows[0]] == [3, 9, 1, 5]
 
 
 def test_repeated_ids_and_vectors_that_are_no_numbers_are_counted() -> None:
-    index = index_of([1, 2, 1, 3], [[1, 0], [np.nan, 1], [0, 1], [3, 4]])
+    index = index_of([1, 2, 1, 3], np.array([[1, 0], [np.nan, 1], [0, 1], [3, 4]]))
     assert index.ids == (1, 3)
-    np.testing.assert_allclose(index.vectors, [[1, 0], [0.6, 0.8]])
+    np.testing.assert_allclose(index.vectors, np.array([[1, 0], [0.6, 0.8]]), rtol=1e-6)
     assert index.left_out == {"the vector is not finite": 1, "the id occurs twice": 1}
 
 

@@ -173,7 +173,9 @@ def inputs(tmp_path: Path) -> QueryInputs:
         vectors = np.concatenate([file["image_embeds"], file["anchor_features"]])
     tensors = {image: torch.from_numpy(vector[None].copy()) for image, vector in zip(ids, vectors, strict=True)}
     torch.save(tensors, tmp_path / "coco_image.pth")
-    return QueryInputs(index=str(tmp_path / "coco_image.pth"), **paths)
+    return QueryInputs(
+        paths["bad_cases"], str(tmp_path / "coco_image.pth"), paths["weights"], paths["captions"], paths["instances"]
+    )
 
 
 SETTINGS = QuerySettings(maxnum=16, topk=12, seed=7)
