@@ -23,7 +23,7 @@ from vlfilter.methods.data_engine.generated import (
     table_beside,
     write_generated,
 )
-from vlfilter.methods.data_engine.records import write_lines
+from vlfilter.methods.data_engine.records import storable, write_lines
 
 CODE_VERSION = 1
 EVERY = 200  # answers between two lines of the log
@@ -104,7 +104,7 @@ def _without_answer(query: Query) -> Generated:
 
 
 def _generated(answer: Answer) -> Generated:
-    text = answer.text.strip()
+    text = storable(answer.text.strip())  # as the table can hold it, so that a run that goes on writes the same
     ok = answer.outcome == Outcome.ANSWERED
     return Generated(
         GenStatus.OK if ok else GenStatus(str(answer.outcome)),
