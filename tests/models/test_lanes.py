@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.models import small
-from vlfilter.models.lanes import Row, greedy, tree_log_probabilities
+from vlfilter.models.lanes import Row, greedy, lane_log_probabilities, tree_log_probabilities
 from vlfilter.models.vlm import VisionLanguageModel
 
 TREE = ((), (5,), (6,), (5, 7))
@@ -63,6 +63,20 @@ def test_probabilities_equal_separate_runs(body: str, attention: str) -> None:
         for lane in range(3):
             for i, path in enumerate(TREE):
                 assert found[b, lane, i] == pytest.approx(plainly(model, row, lane, image, path)[TOKENS], abs=1e-5)
+
+
+@pytest.mark.parametrize(("body", "attention"), BODIES)
+@torch.inference_mode()
+def test_likelihoods_of_lanes_equal_separate_runs(body: str, attention: str) -> None:
+    model = build(body, attention)
+    found = lane_log_probabilities(model, ROWS, IMAGES)
+    for b, (row, image) in enumerate(zip(ROWS, IMAGES, strict=True)):
+        for lane, tokens in enumerate(row.lanes):
+            alone = [
+                float(model([torch.tensor([*row.prefix, *tokens[:i]])], [image])[0].log_softmax(-1)[token])
+                for i, token in enumerate(tokens)
+            ]
+            assert found[b][lane].tolist() == pytest.approx(alone, abs=1e-5)
 
 
 @pytest.mark.parametrize(("body", "attention"), BODIES)

@@ -141,6 +141,30 @@ def tree_log_probabilities(
     return torch.stack(parts).unflatten(1, (-1, len(tree)))
 
 
+def lane_log_probabilities(
+    model: VisionLanguageModel, rows: Sequence[Row], images: Sequence[Tensor]
+) -> list[list[Tensor]]:
+    """Log-probability of every token of every lane, after the prefix and the lane's tokens before it, in one pass.
+
+    `images` as `tree_log_probabilities` takes them; every row has the same number of lanes. Returns for each row and
+    lane a float32 tensor (tokens of the lane,), normalised over the whole vocabulary.
+    """
+    batch = _Batch(rows, NO_TREE, model.image_tokens)
+    states = _run(model, batch, images, None)
+    found = []
+    for i, (row, prefix, starts) in enumerate(zip(rows, batch.prefixes, batch.starts, strict=True)):
+        columns = [
+            column
+            for lane, start in zip(row.lanes, starts, strict=False)
+            for column in (prefix - 1, *range(start, start + len(lane) - 1))
+        ]
+        logits = model.vocabulary_logits(states[i, columns]).float()  # a row at a time: the vocabulary is wide
+        tokens = torch.tensor([token for lane in row.lanes for token in lane], device=logits.device)
+        logs = logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(-1)
+        found.append(list(logs.split([len(lane) for lane in row.lanes])))
+    return found
+
+
 def greedy(
     model: VisionLanguageModel, rows: Sequence[Row], images: Sequence[Tensor], steps: int, stop: int | None = None
 ) -> Tensor:
