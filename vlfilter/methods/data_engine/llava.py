@@ -2,29 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from vlfilter.data.annotations import Instruction, Turn
-from vlfilter.data.aokvqa import LETTERS, VqaRow, choices_text
+from vlfilter.data.aokvqa import VqaRow
+from vlfilter.data.vqa_formats import Format, training_texts
 from vlfilter.methods.data_engine.records import storable
-
-Format = Literal["Q-A", "QM-A", "QM-AE"]
-FORMATS: tuple[Format, ...] = ("Q-A", "QM-A", "QM-AE")
-
-
-def training_texts(row: VqaRow, form: Format) -> tuple[str, str]:
-    """(question, answer) as the original's data set class words them.
-
-    `Q-A` asks without choices, `QM-A` with them, `QM-AE` has the longest rationale behind the answer.
-    """
-    asked, answer = row.question.strip(), row.correct_choice.strip()
-    if form == "Q-A":
-        return asked, f"The answer is {answer}."
-    asked += "\n" + choices_text(row.choices)
-    said = f"The answer is ({LETTERS[row.correct_choice_idx]}) {answer}."
-    if form == "QM-AE" and row.rationales:
-        said += " " + max(row.rationales, key=len)
-    return asked, said
 
 
 def to_instruction(row: VqaRow, form: Format, number: int, image_prefix: str = "") -> Instruction:

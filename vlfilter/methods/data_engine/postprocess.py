@@ -12,8 +12,9 @@ import pyarrow as pa
 from vlfilter.data.annotations import Instruction, write_instructions
 from vlfilter.data.aokvqa import parse_row, write_json
 from vlfilter.data.receipts import exists, file_digest, finished, write_receipt
+from vlfilter.data.vqa_formats import FORMATS, Format
 from vlfilter.errors import VlfilterError
-from vlfilter.methods.data_engine.llava import FORMATS, Format, to_instruction
+from vlfilter.methods.data_engine.llava import to_instruction
 from vlfilter.methods.data_engine.postprocess_rows import MODES, Mode, process_row
 from vlfilter.methods.data_engine.records import read_json_list, read_lines, write_records
 from vlfilter.methods.data_engine.replies import Drop, DropError
