@@ -1,14 +1,26 @@
-"""The parameters of a flow from plain values: a YAML file, the command line, a form."""
+"""The parameters of a flow: what the methods' forms share, and how they are read from plain values."""
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vlfilter.errors import VlfilterError
 
 Form = TypeVar("Form", bound=BaseModel)
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N.")]
+Gpus = Annotated[int | None, Field(ge=1, description="Processes, one a GPU; empty: all there are.")]
+Settings = Annotated[
+    dict[str, Any],
+    Field(description="Further training settings, over those of the preset.", examples=[{"learning_rate": 1e-5}]),
+]
+
+
+class Step(BaseModel):
+    """One step of a flow. Fields that it does not know are refused."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 def parse_form(form: type[Form], fields: Any, origin: str) -> Form:

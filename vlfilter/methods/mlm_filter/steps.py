@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from vlfilter.data.storage import join
 from vlfilter.errors import VlfilterError
+from vlfilter.forms import Device, Gpus, Settings, Step
 from vlfilter.llm.client import JudgeSettings
+from vlfilter.llm.form import AskStep
 from vlfilter.methods.mlm_filter.grading import GradeSettings
 from vlfilter.methods.mlm_filter.sampling import SampleSettings
 from vlfilter.scoring.mlm_filter_prompts import read_metrics
@@ -17,11 +18,6 @@ from vlfilter.selection.recipes import recipe
 
 T = TypeVar("T")
 BATCH_PAIRS = 10_000  # a vendor's batch takes a day at worst: all that fits goes into few of them
-Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N.")]
-
-
-class Step(BaseModel):
-    model_config = ConfigDict(extra="forbid")
 
 
 class SampleStep(Step):
@@ -44,11 +40,10 @@ class SampleStep(Step):
         return SampleSettings(self.pairs, self.clusters, self.seed, self.embedding_model, self.device)
 
 
-class GradeStep(Step):
+class GradeStep(AskStep):
     """A teacher grades every chosen pair on every metric."""
 
     teacher: str = Field(description="openai:MODEL or anthropic:MODEL.", examples=["openai:gpt-4o"])
-    base_url: str | None = Field(default=None, description="A server that speaks that API, e.g. vLLM's.")
     metric: str = Field(default="all", description="all, or metrics joined by commas.")
     prompt_version: Literal[1, 2] | None = Field(
         default=None,
@@ -61,17 +56,7 @@ class GradeStep(Step):
     descriptions: str | None = Field(
         default=None, description="For the view `caption`: a JSON object from a pair's id or key to a description."
     )
-    max_usd: float | None = Field(default=None, ge=0, description="Hard limit on all that this run's ledger records.")
-    cache: str | None = Field(
-        default=None, description="Where answers are kept (folder or s3://), so that none is paid twice; empty: output."
-    )
-    requests_per_minute: int | None = Field(default=None, ge=1)
-    tokens_per_minute: int | None = Field(default=None, ge=1)
-    concurrency: int = Field(default=16, ge=1, le=1000, description="Requests under way at a time.")
-    batch: bool = Field(default=False, description="Through the vendor's batch endpoint, at half price, within a day.")
     max_tokens: int = Field(default=1024, ge=1, description="Longest answer.")
-    input_usd_per_million: float | None = Field(default=None, ge=0, description="For a model of unknown price.")
-    output_usd_per_million: float | None = Field(default=None, ge=0, description="For a model of unknown price.")
     pairs: str | None = Field(default=None, description="A list of pairs from elsewhere, instead of the sample step's.")
     images: str | None = Field(default=None, description="The folder of those pairs' images.")
 
@@ -90,7 +75,7 @@ class GradeStep(Step):
 
     def settings(self, version: int) -> GradeSettings:
         return GradeSettings(
-            teacher=self.teacher if self.base_url is None else f"{self.teacher} at {self.base_url}",
+            teacher=self.name_of(self.teacher),
             metrics=read_metrics(self.metric),
             version=version,
             view=self.view,
@@ -100,18 +85,7 @@ class GradeStep(Step):
         )
 
     def judge(self, output: str) -> JudgeSettings:
-        return JudgeSettings(
-            model=self.teacher,
-            base_url=self.base_url,
-            cache=self.cache or join(output, "answers"),
-            max_usd=self.max_usd,
-            requests_per_minute=self.requests_per_minute,
-            tokens_per_minute=self.tokens_per_minute,
-            concurrency=self.concurrency,
-            batch=self.batch,
-            input_usd_per_million=self.input_usd_per_million,
-            output_usd_per_million=self.output_usd_per_million,
-        )
+        return self.asking(self.teacher, output)
 
 
 class BalanceStep(Step):
@@ -141,11 +115,8 @@ class FinetuneStep(Step):
     preset: str | None = Field(
         default=None, description="mlm_filter_13b, mlm_filter_qwen2.5_1.5b, …", examples=["mlm_filter_qwen2.5_1.5b"]
     )
-    gpus: int | None = Field(default=None, ge=1, description="Processes, one a GPU; empty: all there are.")
-    settings: dict[str, Any] = Field(
-        default_factory=dict, description="Further training settings, over those of the preset.",
-        examples=[{"learning_rate": 1e-5}],
-    )  # fmt: skip
+    gpus: Gpus = None
+    settings: Settings = Field(default_factory=dict)
     data: str | None = Field(default=None, description="A LLaVA json from elsewhere.")
     images: str | None = Field(default=None, description="The folder that its image paths start from.")
     output: str | None = Field(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from vlfilter.data.storage import join
+from vlfilter.forms import Device, Gpus, Settings, Step
 from vlfilter.llm.client import JudgeSettings
+from vlfilter.llm.form import AskStep
 from vlfilter.methods.self_filter import clip_features, judging, rewards
 from vlfilter.methods.self_filter.clip_features import ClipSettings
 from vlfilter.methods.self_filter.judging import BATCH_SHARDS, JudgingSettings
@@ -17,16 +18,6 @@ from vlfilter.methods.self_filter.selecting import SelectSettings
 
 Kind = Literal["clip", "scores"]
 Precision = Literal["float32", "bfloat16", "float16", "auto"]
-Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N.")]
-Gpus = Annotated[int | None, Field(ge=1, description="Processes, one a GPU; empty: all there are.")]
-Settings = Annotated[
-    dict[str, Any],
-    Field(description="Further training settings, over those of the preset.", examples=[{"learning_rate": 1e-5}]),
-]
-
-
-class Step(BaseModel):
-    model_config = ConfigDict(extra="forbid")
 
 
 class PreprocessStep(Step):
@@ -59,46 +50,23 @@ class FeaturesStep(Step):
         return RewardSettings(self.reward_model, self.precision, self.device, self.batch_tokens, self.workers)
 
 
-class JudgeStep(Step):
+class JudgeStep(AskStep):
     """For scores: a judge reads every row's text and gives it 0 to 10."""
 
     model: str = Field(default=judging.MODEL, description="openai:MODEL or anthropic:MODEL.")
     parser: Literal["strict", "original"] = Field(default="strict", description="How answers are read.")
-    base_url: str | None = Field(default=None, description="A server that speaks that API, e.g. vLLM's.")
-    max_usd: float | None = Field(default=None, ge=0, description="Hard limit on all that this run's ledger records.")
-    cache: str | None = Field(
-        default=None, description="Where answers are kept (folder or s3://), so that none is paid twice; empty: output."
-    )
-    requests_per_minute: int | None = Field(default=None, ge=1)
-    tokens_per_minute: int | None = Field(default=None, ge=1)
-    concurrency: int = Field(default=16, ge=1, le=1000, description="Requests under way at a time.")
-    batch: bool = Field(default=False, description="Through the vendor's batch endpoint, at half price, within a day.")
     max_tokens: int = Field(default=10, ge=1, description="Longest answer; the score comes first.")
     temperature: float | None = Field(default=0.0, ge=0, le=2, description="Empty: the vendor's own.")
     seed: int | None = Field(default=42, description="Sent to APIs that take one.")
-    timeout_s: float = Field(default=120, gt=0, description="Seconds for one attempt.")
-    input_usd_per_million: float | None = Field(default=None, ge=0, description="For a model of unknown price.")
-    output_usd_per_million: float | None = Field(default=None, ge=0, description="For a model of unknown price.")
 
     def judging(self) -> JudgingSettings:
-        name = self.model if self.base_url is None else f"{self.model} at {self.base_url}"
         shards = BATCH_SHARDS if self.batch else 1
-        return JudgingSettings(name, self.parser, self.temperature, self.seed, self.max_tokens, shards)
+        return JudgingSettings(
+            self.name_of(self.model), self.parser, self.temperature, self.seed, self.max_tokens, shards
+        )
 
     def judge(self, output: str) -> JudgeSettings:
-        return JudgeSettings(
-            model=self.model,
-            base_url=self.base_url,
-            cache=self.cache or join(output, "answers"),
-            max_usd=self.max_usd,
-            requests_per_minute=self.requests_per_minute,
-            tokens_per_minute=self.tokens_per_minute,
-            concurrency=self.concurrency,
-            timeout_s=self.timeout_s,
-            batch=self.batch,
-            input_usd_per_million=self.input_usd_per_million,
-            output_usd_per_million=self.output_usd_per_million,
-        )
+        return self.asking(self.model, output)
 
 
 class Stage1Step(Step):

@@ -9,11 +9,12 @@ import logging
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from vlfilter.data.storage import join
 from vlfilter.llm.client import Judge, JudgeSettings
 from vlfilter.llm.estimate import Estimate
+from vlfilter.llm.form import AskStep
 from vlfilter.methods.unifilter.choosing import ChoiceSettings, choose_images
 from vlfilter.methods.unifilter.curating import CurateSettings, curate
 from vlfilter.methods.unifilter.rules import TextRules
@@ -51,10 +52,8 @@ class SynthesisPlaces:
         )
 
 
-class SynthesizeStep(BaseModel):
+class SynthesizeStep(AskStep):
     """A teacher writes captions and documents at four levels of quality for given images."""
-
-    model_config = ConfigDict(extra="forbid")
 
     images: Spec | None = Field(
         default=None,
@@ -72,21 +71,10 @@ class SynthesizeStep(BaseModel):
     set_size: int = Field(default=3, ge=1, le=10, description="Images in a set that is made of single images.")
     validation: float = Field(default=0.05, gt=0, lt=1, description="Share of the images that is kept for validation.")
     teacher: str = Field(default=TEACHER, description="anthropic:MODEL or openai:MODEL.")
-    base_url: str | None = Field(default=None, description="A server that speaks that API, e.g. vLLM's.")
-    max_usd: float | None = Field(default=None, ge=0, description="Hard limit on all that this run's ledger records.")
-    cache: str | None = Field(
-        default=None, description="Where answers are kept (folder or s3://), so that none is paid twice; empty: output."
-    )
-    requests_per_minute: int | None = Field(default=None, ge=1)
-    tokens_per_minute: int | None = Field(default=None, ge=1)
-    concurrency: int = Field(default=16, ge=1, le=1000, description="Requests under way at a time.")
-    batch: bool = Field(default=False, description="Through the vendor's batch endpoint, at half price, within a day.")
     caption_tokens: int = Field(default=2048, ge=1, description="Longest answer about one image.")
     document_tokens: int = Field(default=8192, ge=1, description="Longest answer about a set.")
     temperature: float | None = Field(default=None, ge=0, le=2, description="Empty: the vendor's own.")
     timeout_s: float = Field(default=300, gt=0, description="Seconds for one attempt.")
-    input_usd_per_million: float | None = Field(default=None, ge=0, description="For a model of unknown price.")
-    output_usd_per_million: float | None = Field(default=None, ge=0, description="For a model of unknown price.")
     duplicate: float = Field(
         default=0.8,
         ge=0.6,
@@ -120,7 +108,7 @@ class SynthesizeStep(BaseModel):
 
     def writing(self) -> WriteSettings:
         return WriteSettings(
-            self.teacher if self.base_url is None else f"{self.teacher} at {self.base_url}",
+            self.name_of(self.teacher),
             self.caption_tokens,
             self.document_tokens,
             self.temperature,
@@ -129,19 +117,7 @@ class SynthesizeStep(BaseModel):
         )
 
     def judge(self, output: str) -> JudgeSettings:
-        return JudgeSettings(
-            model=self.teacher,
-            base_url=self.base_url,
-            cache=self.cache or SynthesisPlaces.below(output).answers,
-            max_usd=self.max_usd,
-            requests_per_minute=self.requests_per_minute,
-            tokens_per_minute=self.tokens_per_minute,
-            concurrency=self.concurrency,
-            timeout_s=self.timeout_s,
-            batch=self.batch,
-            input_usd_per_million=self.input_usd_per_million,
-            output_usd_per_million=self.output_usd_per_million,
-        )
+        return self.asking(self.teacher, output)
 
     def curating(self) -> CurateSettings:
         rules = TextRules(duplicate=self.duplicate, hard_overlap=self.hard_overlap)

@@ -4,21 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from vlfilter.errors import VlfilterError
+from vlfilter.forms import Device, Gpus, Settings, Step
 from vlfilter.selection.recipes import recipe
-
-Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N.")]
-Gpus = Annotated[int | None, Field(ge=1, description="Processes, one a GPU; empty: all there are.")]
-Settings = Annotated[
-    dict[str, Any],
-    Field(description="Further training settings, over those of the preset.", examples=[{"learning_rate": 1e-5}]),
-]
-
-
-class Step(BaseModel):
-    model_config = ConfigDict(extra="forbid")
 
 
 class PretrainStep(Step):
