@@ -1,9 +1,10 @@
 """What Self-Filter selects from handwritten digits of which a known part has wrong answers and many are near-copies.
 
-A tenth of 3,000 conversations is selected: at random, by difficulty alone (gamma 0), and by Self-Filter with both kinds
-of features; then a tiny model is tuned on each subset from the same start, three seeds. Everything runs through the
-steps of `vlfilter self-filter`. The CLIP is trained on other, clean digits. The judge is a script behind a local HTTP
-server: it gives wrong answers 2 to 7 of 10 and others 5 to 10. ImageReward has random weights, so it is noise.
+A tenth of 3,000 conversations is selected: at random, by difficulty alone (gamma 0), by Self-Filter, and by Self-Filter
+without the hardest 30 %, with both kinds of features; then a tiny model is tuned on each subset from the same start,
+three seeds. Everything runs through the steps of `vlfilter self-filter`. The CLIP is trained on other, clean digits.
+The judge is a script behind a local HTTP server: it gives wrong answers 2 to 7 of 10 and others 5 to 10. ImageReward
+has random weights, so it is noise.
 """
 
 from __future__ import annotations
@@ -39,13 +40,19 @@ from vlfilter.training.launch import finetune
 from vlfilter.training.settings import train_settings
 
 ROWS, BUDGET, TEST, SEEDS, CLIP_STEPS = 3000, 300, 600, (0, 1, 2), 400
-METHODS = ("random", "difficulty_clip", "self_filter_clip", "difficulty_scores", "self_filter_scores")
+WAYS = {
+    "difficulty": SelectSettings(BUDGET, gamma=0.0),
+    "self_filter": SelectSettings(BUDGET),
+    "capped": SelectSettings(BUDGET, skip_hardest=0.3),
+}
 NAMES = {
     "random": "random",
     "difficulty_clip": "difficulty only, CLIP features",
     "self_filter_clip": "Self-Filter, CLIP features",
+    "capped_clip": "the same, the hardest 30 % left out",
     "difficulty_scores": "difficulty only, three scores",
     "self_filter_scores": "Self-Filter, three scores",
+    "capped_scores": "the same, the hardest 30 % left out",
 }
 
 
@@ -106,11 +113,11 @@ def stage1(places: SelfFilterPlaces, folder: Path, models: Path, kind: str, seed
     return str(finetune(train_settings(settings, "self_filter_tiny")).model)
 
 
-def select(places: SelfFilterPlaces, model: str, kind: str, gamma: float, folder: Path) -> list[int]:
+def select(places: SelfFilterPlaces, model: str, kind: str, settings: SelectSettings, folder: Path) -> list[int]:
     features = places.clip if kind == "clip" else places.scores
-    difficulty, picks = str(folder / f"difficulty_{kind}.parquet"), str(folder / f"picks_{kind}_{gamma:g}.parquet")
+    difficulty, picks = str(folder / f"difficulty_{kind}.parquet"), str(folder / "picks.parquet")
     measure_difficulty(model, features, difficulty)
-    select_samples(places.clip, difficulty, picks, SelectSettings(BUDGET, gamma))
+    select_samples(places.clip, difficulty, picks, settings)
     found: list[int] = pq.read_table(picks)["id"].to_pylist()
     return found
 
@@ -144,10 +151,10 @@ def run_seed(seed: int, scratch: Path, models: Path, test: Sequence[Scene]) -> d
     chosen = {"random": random.Random(seed).sample(range(ROWS), BUDGET)}
     for kind in ("clip", "scores"):
         model = stage1(places, folder, models, kind, seed)
-        chosen[f"difficulty_{kind}"] = select(places, model, kind, 0.0, folder)
-        chosen[f"self_filter_{kind}"] = select(places, model, kind, 1.0, folder)
+        for name, settings in WAYS.items():
+            chosen[f"{name}_{kind}"] = select(places, model, kind, settings, folder)
     found = {}
-    for name in METHODS:
+    for name in NAMES:
         found[name] = outcome(name, chosen[name], pool, folder, models, seed, test)
         print(f"seed {seed}: {name}: {found[name]}", flush=True)
     return found
@@ -165,7 +172,7 @@ def run() -> bool:
         found = [run_seed(seed, scratch, models, test) for seed in SEEDS]
         whole = accuracy(models / "start", test)
     lines = []
-    for name in METHODS:
+    for name in NAMES:
         for what in ("wrong", "copies", "accuracy"):
             values = [100 * getattr(one[name], what) for one in found]
             words_of = {"wrong": "wrong answers", "copies": "near-copies", "accuracy": "accuracy after tuning"}
@@ -176,7 +183,7 @@ def run() -> bool:
             lines.append(line)
     details = {
         "rows": ROWS, "budget": BUDGET, "test": TEST, "untrained_accuracy": whole,
-        "seeds": [{name: asdict(one[name]) for name in METHODS} for one in found],
+        "seeds": [{name: asdict(one[name]) for name in NAMES} for one in found],
     }  # fmt: skip
     return write_result("self_filter_digits", lines, details)
 

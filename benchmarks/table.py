@@ -19,6 +19,7 @@ BENCHMARKS = (
     "diverse_selection",
     "reshard",
     "memory",
+    "self_filter_digits",
     "retrieval",
 )
 HEAD = """# Benchmarks

@@ -27,6 +27,9 @@ def select(
         typer.Option(help="torch32: float32 as published; canonical: float64, rounded, the same on every machine."),
     ] = "torch32",
     strict: Annotated[bool, typer.Option("--strict", help="Stop near the pool's end where the original does.")] = False,
+    skip_hardest: Annotated[
+        float, typer.Option(help="Share of the rows, the hardest, to leave out: where answers are wrong, try 0.3.")
+    ] = 0.0,
     annotations: Annotated[
         str | None, typer.Option(help="The list that `preprocess` wrote, for --selected.", metavar="FILE")
     ] = None,
@@ -38,7 +41,7 @@ def select(
     """Choose hard and diverse samples; a selection that was stopped goes on where it was."""
     from vlfilter.methods.self_filter.selecting import SelectSettings, select_samples
 
-    settings = SelectSettings(budget, gamma, neighbours, penalty, similarity, strict)
+    settings = SelectSettings(budget, gamma, neighbours, penalty, similarity, strict, skip_hardest)
     summary = select_samples(features, difficulty, output, settings, annotations, selected, work)
     for line in summary.lines():
         typer.echo(line)

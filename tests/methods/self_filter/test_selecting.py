@@ -140,6 +140,20 @@ def test_rows_that_cannot_be_picked_are_listed_with_reasons(files: Path) -> None
         run(files, "--budget", "58")
 
 
+def test_the_hardest_can_be_left_out(files: Path) -> None:
+    """A tenth of sixty: six, of equal ones the first; they are listed, and the picks are those of the rest."""
+    assert run(files, "--budget", "10", "--skip-hardest", "0.1").exit_code == 0
+    values = {int(i): v for i, v in json.loads((files / "difficulty.json").read_text()).items()}
+    hardest = sorted(values, key=lambda i: -values[i])[:6]
+    left = pq.read_table(files / "picks.parquet.left_out.parquet").to_pylist()
+    assert [row["id"] for row in left] == sorted(hardest)
+    assert {row["reason"] for row in left} == {"among the hardest 0.1 of the pool"}
+    write_difficulty(files, {i: value for i, value in values.items() if i not in hardest})
+    assert pq.read_table(files / "picks.parquet")["id"].to_pylist() == expected(files, 10)
+    with pytest.raises(VlfilterError, match="from 0 to below 1"):
+        run(files, "--budget", "10", "--skip-hardest", "1")
+
+
 def test_strict_stops_where_the_published_procedure_does(files: Path) -> None:
     with pytest.raises(VlfilterError, match=r"pick \d+ \(from 0\)"):
         run(files, "--budget", "60", "--strict")

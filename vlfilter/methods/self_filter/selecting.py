@@ -43,6 +43,11 @@ class SelectSettings:
     penalty: Penalty = "literal"
     similarity: Similarity = "torch32"
     strict: bool = False
+    skip_hardest: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.skip_hardest < 1:
+            raise VlfilterError(f"skip_hardest {self.skip_hardest}: a share of the pool is from 0 to below 1.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +113,7 @@ def select_samples(
     if summary is None:
         opened = open_features(features, work)
         pool, reasons = _pool(opened, difficulty)
+        pool = _without_hardest(pool, settings.skip_hardest, reasons)
         budget = resolve_budget(settings.budget, len(pool))
         _check_budget(budget, len(pool))
         fingerprint = digest({"state": shared, "code": CODE})
@@ -171,6 +177,18 @@ def _pool(features: Features, url: str) -> tuple[Difficulty, dict[int, str]]:
     for i in features.ids[~np.isin(features.ids, read.difficulty.ids)].tolist():
         reasons.setdefault(i, "no difficulty")
     return Difficulty(read.difficulty.ids[there], read.difficulty.values[there]), dict(sorted(reasons.items()))
+
+
+def _without_hardest(pool: Difficulty, share: float, reasons: dict[int, str]) -> Difficulty:
+    """The pool less its hardest share, ties in its order; adds why to `reasons`."""
+    count = int(share * len(pool) + 1e-9)
+    if not count:
+        return pool
+    hardest = np.argsort(-pool.values, kind="stable")[:count]
+    reasons.update(dict.fromkeys(pool.ids[np.sort(hardest)].tolist(), f"among the hardest {share:.4g} of the pool"))
+    kept = np.ones(len(pool), bool)
+    kept[hardest] = False
+    return Difficulty(pool.ids[kept], pool.values[kept])
 
 
 def _summary(

@@ -93,10 +93,13 @@ class SelectStep(Step):
         default="torch32", description="canonical: in float64, rounded; the same on every machine."
     )
     strict: bool = Field(default=False, description="Stop near the pool's end where the published script does.")
+    skip_hardest: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of the rows, the hardest, that are left out: many may be wrong."
+    )
 
     def selecting(self) -> SelectSettings:
         return SelectSettings(
-            self.budget, self.gamma, self.neighbours, self.penalty, self.similarity, strict=self.strict
+            self.budget, self.gamma, self.neighbours, self.penalty, self.similarity, self.strict, self.skip_hardest
         )
 
 
