@@ -27,6 +27,7 @@ from vlfilter.training.settings import TrainSettings
 from vlfilter.training.worker import WATCHED
 
 if TYPE_CHECKING:
+    from vlfilter.training.mixture_objective import CheckedMixture
     from vlfilter.training.objective import CheckedFile
 
 logger = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ def finetune(settings: TrainSettings) -> FinetuneResult:
     Raises `VlfilterError`: before any process starts, for settings, data or weights that do not fit, and for a folder
     that holds another run; afterwards with the traceback of the process that failed.
     """
-    places = ("data", "validation", "features", "images", "output")
+    places = ("data", "mixture", "validation", "features", "images", "output")
     settings = settings.model_copy(update={name: absolute(url) for name in places if (url := getattr(settings, name))})
     folder = RunFolder(Path(settings.output))
     with _locked(folder) as lock:
@@ -74,7 +75,7 @@ def finetune(settings: TrainSettings) -> FinetuneResult:
             before = read_json(folder.job)["identity"]
             holds = f"holds a run of other settings, at step {found[0]}"
             _same(before["what"] | before["how"], wanted["what"] | wanted["how"], folder, holds)
-        checked = _checked_data(settings, folder, wanted, resumed=found is not None)
+        checked = _checked_data(settings, plan, folder, wanted, resumed=found is not None)
         write_json(folder.job, {"settings": settings.model_dump(), "plan": asdict(plan), "identity": wanted})
         _train(folder, settings, plan, lock)
         finished = {
@@ -119,20 +120,38 @@ def _locked(folder: RunFolder) -> Iterator[IO[str]]:
         yield lock
 
 
-def _checked_data(settings: TrainSettings, folder: RunFolder, wanted: dict[str, Any], *, resumed: bool) -> CheckedFile:
+def _checked_data(
+    settings: TrainSettings, plan: Plan, folder: RunFolder, wanted: dict[str, Any], *, resumed: bool
+) -> CheckedFile | CheckedMixture:
     """The report on the data; a resumed run keeps the one that it began with: the same rows in the same order."""
     from vlfilter.models.bodies import attention
+    from vlfilter.training.lora import adapted_layers, lora_config
+    from vlfilter.training.mixture_objective import CheckedMixture, MixedConversations
     from vlfilter.training.objective import CheckedFile, make_objective
     from vlfilter.training.start import build_empty, open_start
 
     key = {name: wanted["what"].get(name) for name in ("data", "validation", "features", "images", "max_length",
                                                        "template", "bos", "objective", "start_token")}  # fmt: skip
+    if settings.mixture:
+        key |= {name: wanted["what"][name] for name in ("mixture", "seed")}
     if resumed and folder.report.is_file() and (stored := read_json(folder.report)).get("key") == key:
-        return CheckedFile.from_json(stored["data"])
+        return (CheckedMixture if settings.mixture else CheckedFile).from_json(stored["data"])
     start = open_start(settings)
     empty = build_empty(
         start, attention(start.config.body.model_type, "cpu"), str(settings.model or settings.language_model)
     )
+    if lora := lora_config(settings):
+        adapted_layers(empty.body, lora.targets)
+    if settings.mixture:
+        mixed = MixedConversations(settings, start, empty.image_tokens)
+        logger.info("checking the data sets of %s and their images", settings.mixture)
+        found = mixed.check(plan)
+        write_json(folder.report, {"key": key, "data": found.to_json()})
+        mixed.require(found)
+        for name, one in found.datasets.items():
+            told = (name, len(one.report.used), one.rows, one.skipped, len(one.filtered), one.not_sampled)
+            logger.info("%s: %d of %d rows; %d cannot be used, %d filtered, %d not sampled", *told)
+        return found
     objective = make_objective(settings, start, empty.image_tokens)
     urls = {name: url for name in ("data", "validation") if (url := getattr(settings, name))}
     checked = {}

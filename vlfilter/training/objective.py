@@ -91,7 +91,7 @@ class Conversations:
 
     def check(self, url: str) -> CheckedFile:
         rows, unreadable = read_instructions(url)
-        return CheckedFile(check_data(rows, self.settings.images, self.encoder), tuple(unreadable))
+        return CheckedFile(check_data(rows, self.settings.image_root, self.encoder), tuple(unreadable))
 
     def require(self, url: str, checked: CheckedFile) -> None:
         refuse_bad(checked.report, checked.unreadable, self.settings.bad_rows, url)
@@ -101,7 +101,7 @@ class Conversations:
 
         rows, _ = read_instructions(url)
         used = [rows[place] for place in report.used]
-        return ConversationDataset(used, self.settings.images, self.encoder, self.start.images)
+        return ConversationDataset(used, self.settings.image_root, self.encoder, self.start.images)
 
     def model(self, vlm: VisionLanguageModel) -> nn.Module:
         from vlfilter.training.causal import CausalVlm
@@ -131,7 +131,7 @@ class Levels:
         def measure(row: QualityRow) -> tuple[int, int]:
             return self.encoder.encode(row).length, 1
 
-        report = check_rows(rows, self.settings.images, lambda row: row.images, measure)
+        report = check_rows(rows, self.settings.image_root, lambda row: row.images, measure)
         return CheckedFile(report, tuple(unreadable))
 
     def require(self, url: str, checked: CheckedFile) -> None:
@@ -145,7 +145,7 @@ class Levels:
 
         rows, _ = read_quality_rows(url)
         used = [rows[place] for place in report.used]
-        return QualityDataset(used, self.settings.images, self.encoder, self.start.images)
+        return QualityDataset(used, self.settings.image_root, self.encoder, self.start.images)
 
     def model(self, vlm: VisionLanguageModel) -> nn.Module:
         from vlfilter.training.classifier import LevelVlm
@@ -186,7 +186,7 @@ class WeightedConversations:
                 raise ValueError(f"number {row.unique_idx} has no features: {lacking[row.unique_idx]}")
             return self.encoder.measure(row.instruction)
 
-        report = check_rows(rows, self.settings.images, lambda row: row.images, measure)
+        report = check_rows(rows, self.settings.image_root, lambda row: row.images, measure)
         return CheckedFile(report, tuple(unreadable))
 
     def require(self, url: str, checked: CheckedFile) -> None:
@@ -197,7 +197,7 @@ class WeightedConversations:
 
         rows, _ = read_numbered(url)
         used = [rows[place] for place in report.used]
-        return WeightedDataset(used, self.settings.images, self.encoder, self.start.images, self.features)
+        return WeightedDataset(used, self.settings.image_root, self.encoder, self.start.images, self.features)
 
     def model(self, vlm: VisionLanguageModel) -> WeightedVlm:
         """`score_dtype` must have been settled."""

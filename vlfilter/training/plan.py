@@ -11,7 +11,8 @@ from vlfilter.data.listing import below
 from vlfilter.data.storage import absolute, filesystem, read_bytes
 from vlfilter.errors import VlfilterError
 from vlfilter.models.digests import file_digest, model_digest
-from vlfilter.training.settings import ALONE, FREE_FIELDS, MACHINE_FIELDS, SELF_FILTER_FIELDS, TrainSettings
+from vlfilter.training.mixture import read_mixture
+from vlfilter.training.settings import ALONE, FREE_FIELDS, MACHINE_FIELDS, TrainSettings, unused_fields
 
 CODE_VERSION = 1  # goes up when the same settings would train another model
 
@@ -37,7 +38,13 @@ def make_plan(settings: TrainSettings) -> Plan:
     if device == "cuda" and (not gpus or processes > gpus):
         raise VlfilterError(f"{processes or 1} processes on CUDA need as many GPUs; there are {gpus}.")
     share, left = divmod(settings.batch_size, processes)
-    per_device = min(settings.per_device_batch, share)
+    draw, cut = divmod(settings.batch_size, settings.draws)
+    per_device = min(settings.per_device_batch, share, draw)
+    if settings.draws > 1 and (cut or not draw or draw % max(per_device, 1)):
+        raise VlfilterError(
+            f"batch_size {settings.batch_size} is not a multiple of {settings.draws} draws times per_device_batch "
+            f"{per_device}: a batch that a process handles at once is of one draw."
+        )
     if left or not per_device or share % per_device:
         raise VlfilterError(
             f"batch_size {settings.batch_size} is not a multiple of {processes} processes times "
@@ -59,10 +66,9 @@ def identity(settings: TrainSettings, plan: Plan) -> dict[str, Any]:
 
     dumped = settings.model_dump(mode="json")
     ours = FREE_FIELDS | MACHINE_FIELDS | {
-        "data", "validation", "features", "images", "model", "language_model", "vision_tower", "projector",
+        "data", "validation", "features", "images", "mixture", "model", "language_model", "vision_tower", "projector",
     }  # fmt: skip
-    if settings.objective != "self_filter":
-        ours |= set(SELF_FILTER_FIELDS)
+    ours |= {name for fields in unused_fields(settings) for name in fields}
     weights = {
         "model": settings.model and model_digest(settings.model),
         "language_model": settings.language_model and model_digest(settings.language_model),
@@ -72,11 +78,23 @@ def identity(settings: TrainSettings, plan: Plan) -> dict[str, Any]:
     what = {name: value for name, value in dumped.items() if name not in ours}
     files = {"data": settings.data, "validation": settings.validation}
     what |= {name: _digest(url) for name, url in files.items() if url}
-    what |= {"images": settings.images}
+    if settings.mixture:
+        what["mixture"] = mixture_identity(settings.mixture)
+    else:
+        what |= {"images": settings.images}
     if settings.features:
         what["features"] = _features_digest(settings.features)
     what |= {name: digest for name, digest in weights.items() if digest} | {"code": CODE_VERSION}
     return {"what": what, "how": asdict(plan) | {"zero": settings.zero}}
+
+
+def mixture_identity(url: str) -> dict[str, Any]:
+    """Every data set's entry with the digest of its file, and its place, which the draws depend on."""
+    entries = {}
+    for place, entry in enumerate(read_mixture(url).datasets):
+        told = entry.model_dump(mode="json", by_alias=True)
+        entries[entry.name] = told | {"data": _digest(entry.data), "place": place}
+    return entries
 
 
 def _digest(url: str) -> str:
@@ -97,5 +115,12 @@ def _features_digest(url: str) -> str:
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """The names whose values differ."""
-    return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    """The names whose values differ; of values that are objects themselves, the names in them."""
+    names = []
+    for name in sorted(before.keys() | now.keys()):
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            names += [f"{name} {inner}" for inner in differences(old, new)]
+        elif old != new:
+            names.append(name)
+    return names

@@ -2,7 +2,8 @@
 
 Sources: MLM_Filter, LLaVA_ft/scripts/v1_5/finetune.sh and pretrain.sh (LLaVA-1.5's own); LLaVA-Unified/scripts/
 mlm_filter/finetune.sh and pretrain.sh; UniFilter, scripts/v1_5/pretrain.sh and train_classifier.sh at its first commit
-(Qwen2.5) and its last (Qwen3); Self-Filter, run_stage1_*.sh and llava_instruction_tuning.sh.
+(Qwen2.5) and its last (Qwen3); Self-Filter, run_stage1_*.sh and llava_instruction_tuning.sh; MLLM-DataEngine,
+train_configs/ccsbualign_aokvqa at version 1.0.
 """
 
 from __future__ import annotations
@@ -42,6 +43,17 @@ _LLAVA_7B: dict[str, Any] = {
     "per_device_batch": 16, "learning_rate": 2e-5, "weight_decay": 0.0, "warmup_ratio": 0.03, "schedule": "cosine",
     "max_grad_norm": 0.0, "group_by_modality_length": False, "zero": "3", "seed": 42, "save_steps": 500,
 }  # fmt: skip
+# MLLM-DataEngine's step 5: 4 GPUs of 16 samples, each drawing for itself. Its model is MiniGPT-4 (a Q-Former
+# before Vicuna v0, 160 tokens of text, random crops, fp16): its numbers, for our model of LLaVA-1.5's parts.
+_DATA_ENGINE: dict[str, Any] = _VICUNA | {
+    "language_model": "lmsys/vicuna-7b-v1.5", "template": "vicuna_v1", "image_mode": "pad",
+    "projector": "liuhaotian/llava-v1.5-mlp2x-336px-pretrain-vicuna-7b-v1.5",
+    "trainable": "lora", "lora_r": 8, "lora_alpha": 16, "lora_dropout": 0.05, "lora_targets": ("q_proj", "k_proj"),
+    "epochs": 10, "iters_per_epoch": 300, "batch_size": 64, "draws": 4, "per_device_batch": 16,
+    "learning_rate": 3e-4, "schedule": "warmup_cosine", "warmup_steps": 200, "warmup_learning_rate": 1e-6,
+    "min_learning_rate": 1e-5, "weight_decay": 0.05, "max_grad_norm": 0.0, "max_length": 1024,
+    "group_by_modality_length": False, "zero": "2", "seed": 42, "save_steps": 300,
+}  # fmt: skip
 # for tests and demonstrations, a checkpoint of some thousand parameters on a CPU
 _TINY: dict[str, Any] = {
     "epochs": 1, "batch_size": 8, "per_device_batch": 4, "learning_rate": 2e-3, "max_length": 512, "zero": "none",
@@ -76,6 +88,16 @@ RECIPES: dict[str, dict[str, Any]] = {
     "self_filter_tiny": _TINY | {
         "objective": "self_filter", "template": "vicuna_v1", "max_grad_norm": 0.0, "group_by_modality_length": False,
         "epochs": 3,
+    },
+    "data_engine_minigpt4_7b": _DATA_ENGINE,
+    "data_engine_minigpt4_13b": _DATA_ENGINE | {
+        "language_model": "lmsys/vicuna-13b-v1.5", "epochs": 20, "batch_size": 32, "per_device_batch": 8,
+        "projector": "liuhaotian/llava-v1.5-mlp2x-336px-pretrain-vicuna-13b-v1.5",
+    },
+    "data_engine_tiny": _TINY | {
+        "template": "vicuna_v1", "trainable": "lora+projector", "iters_per_epoch": 20,
+        "group_by_modality_length": False, "schedule": "warmup_cosine", "warmup_steps": 4,
+        "warmup_learning_rate": 1e-6, "min_learning_rate": 1e-5,
     },
     "llava_7b_instruct": _LLAVA_7B,
     "llava_1.5_7b_instruct": _VICUNA | {

@@ -79,3 +79,17 @@ class EpochSampler(Sampler[int]):
         if self.group:
             return iter(grouped_order(self.lengths, self.batch, self.groups, seed))
         return iter(shuffled_order(len(self.lengths), seed))
+
+
+class BatchNumbers(EpochSampler):
+    """The numbers of an epoch's micro-batches, counted through the whole run."""
+
+    def __init__(self, per_epoch: int):
+        super().__init__((), 1, 1, 0, group=False)
+        self.per_epoch = per_epoch
+
+    def __len__(self) -> int:
+        return self.per_epoch
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.epoch * self.per_epoch, (self.epoch + 1) * self.per_epoch))

@@ -25,6 +25,9 @@ MACHINE_FIELDS = {
 FREE_FIELDS = {"output", "data_workers", "report_to", "save_steps", "save_total_limit", "bad_rows"}
 
 SELF_FILTER_FIELDS = ("sample_loss", "softmax_scope", "score_dtype", "score_learning_rate")
+MIXTURE_FIELDS = ("iters_per_epoch", "draws")
+WARMUP_COSINE_FIELDS = ("warmup_steps", "warmup_learning_rate", "min_learning_rate")
+LORA_FIELDS = ("lora_r", "lora_alpha", "lora_dropout", "lora_targets", "merge_lora")
 
 ALONE = (
     "a sample is weighed against those of its batch: alone its weight is always 1, and the score net would learn "
@@ -47,9 +50,15 @@ class TrainSettings(BaseModel):
         default="conversation",
         description="Learn conversations' answers, the levels of quality rows, or answers weighed by a score net.",
     )
-    data: str = Field(
+    data: str | None = Field(
+        default=None,
         description="Conversations in LLaVA's JSON format, or quality rows in UniFilter's.",
         examples=["instructions.json"],
+    )
+    mixture: str | None = Field(
+        default=None,
+        description="Or several data sets, drawn by ratio: a YAML file with one entry each.",
+        examples=["mixture.yaml"],
     )
     validation: str | None = Field(
         default=None, description="Classifier: quality rows that decide, after each epoch, which model is kept."
@@ -58,7 +67,9 @@ class TrainSettings(BaseModel):
         default=None,
         description="Self-Filter: the rows' features, as `vlfilter self-filter features` writes them, or an .npz file.",
     )
-    images: str = Field(description="The folder (or s3:// prefix) that the rows' image paths start from.")
+    images: str | None = Field(
+        default=None, description="The folder (or s3:// prefix) that the rows' image paths start from."
+    )
     output: str = Field(description="A local folder for the model, its checkpoints, the loss curve and the log.")
 
     model: str | None = Field(default=None, description="Start from this checkpoint in the published layout.")
@@ -105,16 +116,39 @@ class TrainSettings(BaseModel):
     )
     max_length: int = Field(default=2048, ge=8, description="Longest sequence, the image's positions included.")
 
-    trainable: Literal["projector", "language+projector"] = "language+projector"
+    trainable: Literal["projector", "language+projector", "lora", "lora+projector"] = Field(
+        default="language+projector", description="lora: small matrices beside the language model's, which stays."
+    )
+    lora_r: int = Field(default=8, ge=1, description="LoRA: the rank.")
+    lora_alpha: float = Field(default=16, gt=0, description="LoRA: over the rank, what the matrices' product counts.")
+    lora_dropout: float = Field(default=0.05, ge=0, lt=1)
+    lora_targets: tuple[str, ...] = Field(
+        default=("q_proj", "k_proj"), min_length=1, description="LoRA: the layers beside which it stands."
+    )
+    merge_lora: bool = Field(
+        default=True, description="LoRA: write a whole model with LoRA in it, or LoRA and projector alone."
+    )
     epochs: int = Field(default=1, ge=1)
+    iters_per_epoch: int | None = Field(default=None, ge=1, description="Mixture: the steps that are called an epoch.")
+    draws: int = Field(
+        default=1,
+        ge=1,
+        description="Mixture: draws in a step, each of one data set; in the published runs every GPU drew for itself.",
+    )
     batch_size: int = Field(default=128, ge=1, description="Samples in one optimiser step, over all processes.")
     per_device_batch: int = Field(
         default=4, ge=1, le=64, description="Samples that one process handles at once; the rest is accumulated."
     )
     eval_batch: int = Field(default=16, ge=1, description="Validation rows that one process handles at once.")
     learning_rate: float = Field(default=2e-5, gt=0)
-    schedule: Literal["cosine", "constant"] = "cosine"
-    warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
+    schedule: Literal["cosine", "constant", "warmup_cosine"] = Field(
+        default="cosine",
+        description="warmup_cosine: from warmup_learning_rate in warmup_steps, then down to min_learning_rate.",
+    )
+    warmup_ratio: float = Field(default=0.03, ge=0, lt=1, description="Not for warmup_cosine.")
+    warmup_steps: int = Field(default=0, ge=0)
+    warmup_learning_rate: float = Field(default=0.0, ge=0)
+    min_learning_rate: float = Field(default=0.0, ge=0)
     weight_decay: float = Field(default=0.0, ge=0, description="Norms and biases are spared.")
     max_grad_norm: float = Field(default=1.0, ge=0, description="Gradients are clipped to this norm; 0: not at all.")
     group_by_modality_length: bool = Field(default=True, description="Batches of like kind and like length.")
@@ -141,10 +175,52 @@ class TrainSettings(BaseModel):
     )
     report_to: Literal["none", "wandb"] = "none"
 
+    @property
+    def image_root(self) -> str:
+        """`images`, where `data` is given."""
+        return self.images or ""
+
     @field_validator("zero", mode="before")
     @classmethod
     def _stage(cls, zero: Any) -> Any:
         return str(zero) if isinstance(zero, int) else zero
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ungrouped(cls, values: Any) -> Any:
+        """A mixture's batches are of one data set each: they are not made by length."""
+        if isinstance(values, Mapping) and values.get("mixture") and "group_by_modality_length" not in values:
+            return {**values, "group_by_modality_length": False}
+        return values
+
+    @model_validator(mode="after")
+    def _drawn(self) -> TrainSettings:
+        single = [name for name in ("data", "images") if getattr(self, name)]
+        if self.mixture and single:
+            raise ValueError(f"a mixture names its data sets' files: do not give {' and '.join(single)} beside it")
+        if not self.mixture and len(single) < 2:
+            raise ValueError("give data and images, or a mixture of data sets")
+        if bool(self.mixture) != (self.iters_per_epoch is not None):
+            raise ValueError(
+                "a mixture is drawn from without end: give iters_per_epoch"
+                if self.mixture
+                else "iters_per_epoch is for a mixture; a file is gone through once in an epoch"
+            )
+        if self.mixture and self.objective != "conversation":
+            raise ValueError("a mixture is for the objective conversation")
+        if self.mixture and self.group_by_modality_length:
+            raise ValueError("a mixture's batches are of one data set each: group_by_modality_length must be false")
+        return self
+
+    @model_validator(mode="after")
+    def _used(self) -> TrainSettings:
+        for fields, reason in unused_fields(self).items():
+            if set_ := [name for name in fields if getattr(self, name) != _default(name)]:
+                raise ValueError(f"{reason}: {', '.join(set_)}")
+        lowest, name = max((self.warmup_learning_rate, "warmup"), (self.min_learning_rate, "min"))
+        if lowest > self.learning_rate:
+            raise ValueError(f"{name}_learning_rate {lowest} is above learning_rate {self.learning_rate}")
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainSettings:
@@ -165,11 +241,9 @@ class TrainSettings(BaseModel):
             )
         if weighted and self.per_device_batch == 1 and self.softmax_scope == "local":
             raise ValueError(ALONE)
-        if weighted and self.trainable == "projector":
+        if weighted and self.trainable != "language+projector":
             raise ValueError("the objective self_filter trains the language model: trainable is language+projector")
-        if not weighted and (set_ := [name for name in SELF_FILTER_FIELDS if getattr(self, name) != _default(name)]):
-            raise ValueError(f"for the objective self_filter only: {', '.join(set_)}")
-        if classifier and self.trainable == "projector":
+        if classifier and self.trainable != "language+projector":
             raise ValueError("a classifier's head must be trained: trainable is language+projector")
         if self.group_by_image and (self.group_by_modality_length or not classifier):
             raise ValueError("group_by_image is for the objective classifier, without group_by_modality_length")
@@ -188,6 +262,17 @@ class TrainSettings(BaseModel):
         return self
 
 
+def unused_fields(settings: TrainSettings) -> dict[tuple[str, ...], str]:
+    """Fields that mean nothing in these settings, and what they are for."""
+    unused = {
+        SELF_FILTER_FIELDS: ("for the objective self_filter only", settings.objective != "self_filter"),
+        MIXTURE_FIELDS: ("for a mixture only", not settings.mixture),
+        WARMUP_COSINE_FIELDS: ("for the schedule warmup_cosine only", settings.schedule != "warmup_cosine"),
+        LORA_FIELDS: ("for trainable lora only", "lora" not in settings.trainable),
+    }
+    return {fields: reason for fields, (reason, never) in unused.items() if never}
+
+
 def _default(name: str) -> Any:
     return TrainSettings.model_fields[name].default
 
@@ -200,6 +285,8 @@ def train_settings(values: Mapping[str, Any], recipe: str | None = None) -> Trai
     if recipe is not None and recipe not in RECIPES:
         raise VlfilterError(f"no recipe is called {recipe!r}. There are: {', '.join(RECIPES)}.")
     start = dict(RECIPES[recipe]) if recipe else {}
+    if values.get("data") and start.get("iters_per_epoch"):
+        raise VlfilterError(f"the recipe {recipe} draws from a mixture: give mixture in place of data and images.")
     if values.get("model"):
         for part in ("language_model", "vision_tower", "projector"):
             start.pop(part, None)

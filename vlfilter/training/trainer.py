@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
@@ -23,6 +24,7 @@ from vlfilter.training.dataset import collate
 from vlfilter.training.plan import Plan
 from vlfilter.training.run_folder import RunFolder, keep_newest, mark_complete
 from vlfilter.training.sampler import EpochSampler
+from vlfilter.training.schedule import WarmupCosine
 from vlfilter.training.settings import TrainSettings
 
 WEIGHTS = "model.safetensors"
@@ -48,10 +50,11 @@ def training_arguments(settings: TrainSettings, plan: Plan) -> TrainingArguments
     return TrainingArguments(
         output_dir=str(RunFolder(Path(settings.output)).checkpoints),
         num_train_epochs=settings.epochs,
-        per_device_train_batch_size=plan.per_device,
+        per_device_train_batch_size=1 if settings.mixture else plan.per_device,  # a mixture's samples are batches
         gradient_accumulation_steps=plan.accumulation,
         learning_rate=settings.learning_rate,
-        lr_scheduler_type="cosine" if settings.schedule == "cosine" else "constant_with_warmup",
+        # warmup_cosine is the trainer's own
+        lr_scheduler_type="constant_with_warmup" if settings.schedule == "constant" else "cosine",
         warmup_steps=settings.warmup_ratio,  # below 1 it is a fraction
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
@@ -90,12 +93,14 @@ class _SetEpoch(TrainerCallback):
 class VlmTrainer(Trainer):
     """Writes a row of `metrics.jsonl` a step, and marks a checkpoint when all processes have written their part."""
 
+    lr_scheduler: Any
+
     def __init__(
         self, model: nn.Module, arguments: TrainingArguments, data: Dataset[Any], lengths: Sequence[int],
-        settings: TrainSettings, plan: Plan,
+        settings: TrainSettings, plan: Plan, *, sampler: EpochSampler | None = None,
     ):  # fmt: skip
         groups = plan.processes * plan.accumulation
-        self.sampler = EpochSampler(
+        self.sampler = sampler or EpochSampler(
             lengths, plan.per_device, groups, settings.seed, group=settings.group_by_modality_length
         )
         super().__init__(
@@ -111,6 +116,25 @@ class VlmTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:  # noqa: ARG002
         return self.sampler
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        settings = self.settings
+        if settings.schedule != "warmup_cosine":
+            return super().create_scheduler(num_training_steps, optimizer)
+        if self.lr_scheduler is None:
+            steps = num_training_steps // settings.epochs
+            if settings.warmup_steps > steps:
+                raise VlfilterError(
+                    f"warmup_steps {settings.warmup_steps} are more than the {steps} steps of an epoch, in each of "
+                    "which the published warm-up would begin again: give fewer."
+                )
+            rates = WarmupCosine(
+                settings.learning_rate, settings.min_learning_rate, settings.warmup_steps,
+                settings.warmup_learning_rate, steps, settings.epochs,
+            )  # fmt: skip
+            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, lambda step: rates.at(step) / rates.rate)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
 
     def compute_loss(
         self,

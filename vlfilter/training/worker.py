@@ -19,6 +19,11 @@ from vlfilter.training.run_folder import RunFolder, cut_metrics, drop_incomplete
 from vlfilter.training.settings import TrainSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from transformers import TrainingArguments
+
+    from vlfilter.training.objective import Objective
     from vlfilter.training.trainer import VlmTrainer
 
 WATCHED = "VLFILTER_LAUNCHER_ON_STDIN"  # set by the launcher, whose end closes our standard input
@@ -57,11 +62,13 @@ def run(settings: TrainSettings, plan: Plan) -> None:
 
     from vlfilter.models.bodies import attention
     from vlfilter.models.weights import fill
-    from vlfilter.training.export import export
-    from vlfilter.training.objective import CheckedFile, Levels, WeightedConversations, make_objective
+    from vlfilter.training.export import export, export_lora
+    from vlfilter.training.lora import add_lora, lora_config
+    from vlfilter.training.mixture_objective import CheckedMixture, MixedConversations
+    from vlfilter.training.objective import WeightedConversations, make_objective
     from vlfilter.training.sharded import fill_sharded, gathered_state, shard
     from vlfilter.training.start import build_empty, open_start
-    from vlfilter.training.trainer import VlmTrainer, training_arguments
+    from vlfilter.training.trainer import training_arguments
 
     folder, rank = RunFolder(Path(settings.output)), int(os.environ.get("RANK", "0"))
     print(f"rank {rank} of {plan.processes}, process {os.getpid()}", flush=True)  # noqa: T201
@@ -80,41 +87,44 @@ def run(settings: TrainSettings, plan: Plan) -> None:
         fill_sharded(vlm, start.tensors, origin, held)
     else:
         fill(vlm, start.tensors, origin, arguments.device, lambda _: held)
-    if settings.trainable == "projector":
+    if settings.trainable != "language+projector":
         vlm.requires_grad_(False)
-        vlm.projector.requires_grad_(True)
+        vlm.projector.requires_grad_("projector" in settings.trainable)
+    lora = lora_config(settings)
+    if lora:
+        for layer in add_lora(vlm.body, lora, settings.seed, held, "cpu" if sharded else arguments.device):
+            if sharded:
+                shard(layer)
     if settings.gradient_checkpointing:
         vlm.body.gradient_checkpointing_enable({"use_reentrant": False})
     scores = plan.dtype if settings.score_dtype == "auto" else settings.score_dtype
-    objective = make_objective(settings.model_copy(update={"score_dtype": scores}), start, vlm.image_tokens)
+    settled = settings.model_copy(update={"score_dtype": scores})
+    mixed = MixedConversations(settings, start, vlm.image_tokens) if settings.mixture else None
+    objective = mixed or make_objective(settled, start, vlm.image_tokens)
     weighted = isinstance(objective, WeightedConversations)
 
     def keep(target: Path) -> None:
         """Write the model as it is now; all processes take part."""
         state = gathered_state(vlm, sharded=sharded)
         if rank == 0:
-            export(target, vlm, start, state, dtype, whole=settings.trainable != "projector")
+            if lora:
+                export_lora(target, vlm, start, state, dtype, lora, settings)
+            else:
+                export(target, vlm, start, state, dtype, whole=settings.trainable != "projector")
 
-    report = CheckedFile.from_json(read_json(folder.report)["data"]).report
-    data = objective.dataset(settings.data, report)
+    told = read_json(folder.report)
     model: Any = objective.model(vlm)
     if weighted:
         model.score_net.to(device="cpu" if sharded else arguments.device, dtype=held)
         if sharded:
             shard(model.score_net)
-    parts = (model, arguments, data, report.lengths, settings, plan)
-    if isinstance(objective, Levels):
-        from vlfilter.training.classifier_trainer import ClassifierTrainer
+    if isinstance(objective, MixedConversations):
+        from vlfilter.training.mixture_trainer import MixtureTrainer
 
-        url = str(settings.validation)
-        validation = objective.dataset(url, CheckedFile.from_json(read_json(folder.report)["validation"]).report)
-        trainer: VlmTrainer = ClassifierTrainer(*parts, validation=validation, keep_model=lambda: keep(folder.best))
-    elif weighted:
-        from vlfilter.training.weighted_trainer import WeightedTrainer
-
-        trainer = WeightedTrainer(*parts)
+        batches = objective.dataset(CheckedMixture.from_json(told["data"]), plan)
+        trainer: VlmTrainer = MixtureTrainer(model, arguments, batches, settings, plan)
     else:
-        trainer = VlmTrainer(*parts)
+        trainer = _one_file(objective, told, model, arguments, settings, plan, lambda: keep(folder.best))
     _check_spread(trainer, settings, plan)
     found = last_complete(folder.checkpoints)
     if rank == 0:
@@ -137,6 +147,32 @@ def run(settings: TrainSettings, plan: Plan) -> None:
         folder.best.rename(folder.model)
     if dist.is_initialized():
         dist.barrier()
+
+
+def _one_file(
+    objective: Objective, told: dict[str, Any], model: Any, arguments: TrainingArguments, settings: TrainSettings,
+    plan: Plan, keep_best: Callable[[], None],
+) -> VlmTrainer:  # fmt: skip
+    """The trainer of an objective whose rows are in one file; `told` is the report on them."""
+    from vlfilter.training.objective import CheckedFile, Levels, WeightedConversations
+
+    report = CheckedFile.from_json(told["data"]).report
+    data: Any = objective.dataset(str(settings.data), report)
+    if isinstance(objective, Levels):
+        from vlfilter.training.classifier_trainer import ClassifierTrainer
+
+        checked = CheckedFile.from_json(told["validation"])
+        validation = objective.dataset(str(settings.validation), checked.report)
+        return ClassifierTrainer(
+            model, arguments, data, report.lengths, settings, plan, validation=validation, keep_model=keep_best
+        )
+    if isinstance(objective, WeightedConversations):
+        from vlfilter.training.weighted_trainer import WeightedTrainer
+
+        return WeightedTrainer(model, arguments, data, report.lengths, settings, plan)
+    from vlfilter.training.trainer import VlmTrainer
+
+    return VlmTrainer(model, arguments, data, report.lengths, settings, plan)
 
 
 def _init_deepspeed(plan: Plan) -> None:
