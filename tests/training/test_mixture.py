@@ -116,6 +116,18 @@ def test_micro_batches_share_a_draw_and_stand_alone() -> None:
     assert len(cut) == 2 * len(whole) == 160
 
 
+def test_a_data_set_may_have_a_batch_of_its_own() -> None:
+    ours = Draws(np.array([[0], [1], [0]]), ["a", "b"], [10, 7], [4, 2], 1, 42)
+    assert [len(ours[batch][1]) for batch in range(3)] == [4, 2, 4]
+    assert not set(ours[0][1]) & set(ours[2][1])
+
+
+def test_a_small_data_set_fills_its_batches_by_turns() -> None:
+    ours = Draws(np.array([[0], [0]]), ["a"], [3], [8], 1, 42)
+    seen = ours[0][1] + ours[1][1]
+    assert [sorted(seen[i : i + 3]) for i in range(0, 15, 3)] == [[0, 1, 2]] * 5
+
+
 def test_another_data_set_changes_nothing_in_the_others() -> None:
     alone, beside = draws([10], ["a"], [[0], [0]]), draws([5, 10], ["new", "a"], [[1], [0], [1]])
     assert [alone[0][1], alone[1][1]] == [beside[0][1], beside[2][1]]
