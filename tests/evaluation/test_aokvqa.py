@@ -8,7 +8,14 @@ import pytest
 
 from tests.methods.data_engine.fixtures import copied
 from vlfilter.data.aokvqa import parse_rows
-from vlfilter.evaluation.aokvqa import accuracy, choice_message, direct_score, published_answer, published_scores
+from vlfilter.evaluation.aokvqa import (
+    accuracy,
+    choice_message,
+    compat_covered,
+    direct_score,
+    published_answer,
+    published_scores,
+)
 
 CASE: dict[str, Any] = copied("step1/aokvqa_metric.json")
 ROWS = parse_rows([{"question": "?"} | row for row in CASE["dataset"]], "the fixture")[0]
@@ -33,3 +40,12 @@ def test_the_message_of_the_fixture() -> None:
     row = parse_rows(copied("step1/aokvqa_val_classified.json"), "the fixture")[0][0]
     told = copied("step1/expected_metrics.json")["first_question_prompt"]["suffix_segment"]
     assert choice_message(row) in told
+
+
+@pytest.mark.parametrize(
+    "case", copied("step1/shard_coverage.json"), ids=lambda case: f"{case['n']}-{case['world_size']}"
+)
+def test_what_the_published_script_loses(case: dict[str, Any]) -> None:
+    covered = compat_covered(case["n"], case["world_size"])
+    assert sorted(set(range(case["n"])) - set(covered)) == case["missing"]
+    assert len(covered) == case["covered"]

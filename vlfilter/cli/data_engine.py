@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from vlfilter.cli.data_engine_classify import classify
+from vlfilter.cli.data_engine_evaluate import evaluate
 from vlfilter.cli.data_engine_generate import generate
 from vlfilter.cli.data_engine_postprocess import postprocess
 from vlfilter.cli.data_engine_query import index, query
@@ -18,5 +19,5 @@ def _data_engine() -> None:
     """Find a model's weak spots and write data for them: MLLM-DataEngine."""
 
 
-for command in (classify, index, query, generate, postprocess, verify):
+for command in (classify, evaluate, index, query, generate, postprocess, verify):
     app.command()(command)

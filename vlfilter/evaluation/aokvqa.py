@@ -61,5 +61,16 @@ def direct_score(rows: Sequence[VqaRow], answers: Mapping[str, str]) -> float | 
     )
 
 
+def compat_covered(count: int, processes: int) -> list[int]:
+    """The questions that the published script answers, of `count` in `processes` processes: it loses the last one
+    wherever a process's share reaches beyond the end. Here none is lost; for comparisons with its files only."""
+    step = count // processes + 1
+    covered: list[int] = []
+    for rank in range(processes):
+        end = (rank + 1) * step
+        covered += range(rank * step, count - 1 if end > count else end)
+    return covered
+
+
 def _percent(scores: Sequence[float]) -> float | None:
     return 100 * sum(scores) / len(scores) if scores else None

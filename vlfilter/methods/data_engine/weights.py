@@ -8,10 +8,22 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 
 from vlfilter.data.storage import read_bytes
 from vlfilter.errors import VlfilterError
+
+DECIMALS = 3  # of the published file
+
+
+def error_rates(outcomes: Iterable[tuple[str, bool]]) -> dict[str, float]:
+    """Wrong answers / answers of each type, as `weight.json` holds them, from (type, whether the answer is wrong)."""
+    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for kind, wrong in outcomes:
+        counts[kind][0] += wrong
+        counts[kind][1] += 1
+    return {kind: round(wrong / answers, DECIMALS) for kind, (wrong, answers) in counts.items()}
 
 
 def read_weights(url: str) -> dict[str, float]:
