@@ -140,6 +140,11 @@ def test_a_json_file_keeps_its_order(tmp_path: Path) -> None:
         ('{"1": true}', "no number"),
         ("[1, 2]", "should hold one JSON object"),
         ('{"1": 1', "is no JSON"),
+        ("", "is no JSON"),
+        ('{"1": ' + "[" * 100_000, "is no JSON"),
+        ('{"1": 1, "99999999999999999999": 2}', "'99999999999999999999' is no id"),
+        ('{"' + "9" * 5000 + '": 2}', "is no id"),
+        ('{"1": 1' + "0" * 400 + "}", "1 ids: 1 is missing or no finite"),
     ],
 )
 def test_bad_json_is_told(tmp_path: Path, text: str, message: str) -> None:
@@ -155,6 +160,10 @@ def test_bad_json_is_told(tmp_path: Path, text: str, message: str) -> None:
         ({"id": [1, 2], "difficulty": [0.5, float("nan")]}, "1 ids: 2 is missing or no finite"),
         ({"id": [1, 1], "difficulty": [0.5, 0.5]}, "more than one difficulty for 1 ids: 1"),
         ({"id": [1]}, "no column difficulty"),
+        ({"id": ["a"], "difficulty": [0.5]}, "column id should hold whole numbers, none missing; it is string"),
+        ({"id": [1.5], "difficulty": [0.5]}, "column id should hold whole numbers, none missing; it is double"),
+        ({"id": [1, None], "difficulty": [0.5, 1.0]}, "column id should hold whole numbers"),
+        ({"id": [1], "difficulty": ["0.5"]}, "column difficulty should hold numbers, it is string"),
     ],
 )
 def test_bad_parquet_is_told(tmp_path: Path, columns: dict[str, Any], message: str) -> None:
