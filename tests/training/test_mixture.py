@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,13 @@ def test_nothing_is_lost_beyond_the_filters(tmp_path: Path) -> None:
         "the row is not an object",
         "it names no image",
     ]
+
+
+def test_an_image_is_told_by_its_path_below_the_folder_or_its_id(tmp_path: Path) -> None:
+    row = {"question": "?", "choices": ["a"], "correct_choice_idx": 0, "image_id": 5}
+    paths = [{}, {"image_path": "val/x.png"}, {"image_path": "/other/machine/x.png"}]
+    found = read_dataset(entry(tmp_path, [row | path for path in paths]), 42)
+    assert [row.image for row in found.rows] == ["000000000005.jpg", "val/x.png", "000000000005.jpg"]
 
 
 def test_a_sample_is_drawn_after_the_first_filter(tmp_path: Path) -> None:
@@ -114,6 +122,7 @@ def test_micro_batches_share_a_draw_and_stand_alone() -> None:
     whole, cut = draws([10, 7], ["a", "b"], table), draws([10, 7], ["a", "b"], table, parts=2)
     assert [cut[9], cut[8]] == [(whole[4][0], whole[4][1][2:]), (whole[4][0], whole[4][1][:2])]
     assert len(cut) == 2 * len(whole) == 160
+    assert pickle.loads(pickle.dumps(cut))[9] == cut[9], "it goes to the processes that load"
 
 
 def test_a_data_set_may_have_a_batch_of_its_own() -> None:

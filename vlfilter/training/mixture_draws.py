@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import zlib
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 
@@ -41,7 +40,7 @@ class Draws:
         for number, size in enumerate(sizes):
             own = np.flatnonzero(self.datasets == number)
             self.starts[own] = size * np.arange(len(own))
-        self._order = lru_cache(maxsize=4 * len(names))(self._shuffled)
+        self._orders: dict[tuple[int, int], np.ndarray] = {}
 
     def __len__(self) -> int:
         return len(self.datasets) * self.parts
@@ -56,7 +55,11 @@ class Draws:
 
     def _place(self, dataset: int, position: int) -> int:
         turn, rest = divmod(position, self.counts[dataset])
-        return int(self._order(dataset, turn)[rest])
+        if (dataset, turn) not in self._orders:
+            if len(self._orders) > 2 * len(self.counts):
+                self._orders.clear()  # those of turns that are over
+            self._orders[dataset, turn] = self._shuffled(dataset, turn)
+        return int(self._orders[dataset, turn][rest])
 
     def _shuffled(self, dataset: int, turn: int) -> np.ndarray:
         """Told by the data set's name, so that another one in the mixture changes nothing in this one."""
