@@ -34,15 +34,15 @@ def fields(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("scores", "limits", "kind"),
     [
-        ([0.5], Limits(2), None),
-        ([0.5, 0.4], Limits(2), None),
-        ([0.5, 0.6, 0.7], Limits(2), StopKind.ROUNDS),
-        ([0.5, 0.5], Limits(9, patience=1), StopKind.NO_GAIN),
-        ([0.5, 0.6], Limits(9, patience=1), None),
-        ([0.5, 0.6], Limits(9, patience=1, min_gain=0.2), StopKind.NO_GAIN),
-        ([0.5, 0.4], Limits(9, patience=2), None),
-        ([0.5, 0.4, 0.6], Limits(9, patience=2), None),
-        ([0.5, 0.7, 0.6, 0.7], Limits(9, patience=2), StopKind.NO_GAIN),
+        ([50], Limits(2), None),
+        ([50, 40], Limits(2), None),
+        ([50, 60, 70], Limits(2), StopKind.ROUNDS),
+        ([50, 50], Limits(9, patience=1), StopKind.NO_GAIN),
+        ([50, 60], Limits(9, patience=1), None),
+        ([50, 60], Limits(9, patience=1, min_gain=20), StopKind.NO_GAIN),
+        ([50, 40], Limits(9, patience=2), None),
+        ([50, 40, 60], Limits(9, patience=2), None),
+        ([50, 70, 60, 70], Limits(9, patience=2), StopKind.NO_GAIN),
     ],
 )
 def test_the_end_of_the_rounds(scores: list[float], limits: Limits, kind: StopKind | None) -> None:

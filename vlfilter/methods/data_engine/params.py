@@ -48,7 +48,7 @@ class DataEngineParams(BaseModel):
         default=None, ge=1, description="Stop after so many rounds without gain; empty: never."
     )
     min_gain: float = Field(
-        default=0.0, ge=0, lt=1, description="Accuracy that a gain is more than, on the held-out part."
+        default=0.0, ge=0, lt=100, description="A gain is more than so many percentage points, on the held-out part."
     )
     max_usd: float | None = Field(
         default=None, ge=0, description="Hard limit on all that the run's ledger records, in all steps and rounds."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,8 +10,10 @@ from enum import StrEnum
 from typing import Any
 
 from vlfilter.data.aokvqa import write_json
+from vlfilter.data.storage import read_bytes
 from vlfilter.errors import VlfilterError
-from vlfilter.methods.data_engine.places import RoundPlaces
+from vlfilter.methods.data_engine.evaluate import EvaluatePlaces
+from vlfilter.methods.data_engine.places import DataEnginePlaces, RoundPlaces
 from vlfilter.methods.data_engine.query import ALIKE, QuerySettings, read_cases
 from vlfilter.methods.data_engine.sampling import deduplicate, plan_types
 from vlfilter.methods.data_engine.weights import read_weights, v2_weights
@@ -35,21 +38,45 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`patience` rounds without more than `min_gain` accuracy beyond the best before them are the last."""
+    """`patience` rounds without more than `min_gain` percentage points beyond the best before them are the last."""
 
     rounds: int
     patience: int | None = None
     min_gain: float = 0.0
 
 
+def read_scores(places: DataEnginePlaces, number: int) -> list[float]:
+    """The accuracy in percent, on the questions held out, of the models that rounds 1 to `number` began with.
+
+    Raises `VlfilterError` for a round that was not evaluated, and where no question is held out.
+    """
+    return [_accuracy(EvaluatePlaces.of(places.round(one).folder).scores) for one in range(1, number + 1)]
+
+
+def _accuracy(url: str) -> float:
+    found = read_evaluation(url)["accuracy"]
+    if found is None:
+        raise VlfilterError(f"{url}: no question is held out to report by: give more questions, or a higher holdout.")
+    return float(found)
+
+
+def read_evaluation(url: str) -> dict[str, Any]:
+    """The scores that the evaluation wrote. Raises `VlfilterError` where there are none."""
+    try:
+        found: dict[str, Any] = json.loads(read_bytes(url))
+    except (FileNotFoundError, ValueError):
+        raise VlfilterError(f"there is no evaluation {url}.") from None
+    return found
+
+
 def after_evaluation(scores: Sequence[float], limits: Limits) -> Stop | None:
-    """`scores` are the accuracies on the reporting split, of the first model and of that of each round since."""
+    """`scores` are the accuracies in percent on the reporting split, of the first model and each round's since."""
     done = len(scores) - 1
     if limits.patience is not None and done >= limits.patience:
         before, since = max(scores[: -limits.patience]), max(scores[-limits.patience :])
         if since - before <= limits.min_gain:
             past = "round" if limits.patience == 1 else f"{limits.patience} rounds"
-            told = f"no gain in the last {past}: {since:.1%} of the held-out questions right, {before:.1%} before"
+            told = f"no gain in the last {past}: {since:.1f} % of the held-out questions right, {before:.1f} % before"
             return Stop(StopKind.NO_GAIN, told)
     if done >= limits.rounds:
         return Stop(StopKind.ROUNDS, f"the limit of {limits.rounds} round{'s' * (limits.rounds != 1)} is reached")
