@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from vlfilter.methods.data_engine import params as data_engine
 from vlfilter.methods.mlm_filter import params as mlm_filter
 from vlfilter.methods.self_filter import params as self_filter
 from vlfilter.methods.unifilter import params as unifilter
@@ -17,6 +18,7 @@ FOLDER = Path(__file__).parents[2] / "deployments"
 STEPS = {
     "mlm_filter": ("sample", "grade", "balance", "mix", "finetune", "score", "select"),
     "unifilter": unifilter.STEPS,
+    "data_engine": data_engine.STEPS,
     "self_filter": tuple(step for step in self_filter.STEPS if step != "judge"),
 }
 
@@ -27,6 +29,7 @@ STEPS = {
         ("mlm_filter", mlm_filter.parse_params),
         ("unifilter", unifilter.parse_params),
         ("self_filter", self_filter.parse_params),
+        ("data_engine", data_engine.parse_params),
     ],
 )
 def test_every_step_of_the_example_is_understood(name: str, parse: Callable[[Any, str], Any]) -> None:
