@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from vlfilter.cli.data_engine_judge import interruptible, listed, reasons
 from vlfilter.cli.scoring import console
@@ -57,12 +57,12 @@ def evaluate(
 
 
 def _show(told: dict[str, Any]) -> None:
-    table = Table("type", "questions", "unanswered", "steering", "wrong", "weight", "√ weight", "reporting", "accuracy")
+    table = Table(Column("type", overflow="fold"), "all", "failed", "steer", "wrong", "weight", "√", "report", "right")
     for entry in told["types"]:
-        shown = ["–" if value is None else f"{value:.4g}" for value in list(entry.values())[5:7]]
-        accuracy = "–" if entry["accuracy"] is None else f"{entry['accuracy']:.2f} %"
+        weights = ["–" if entry[name] is None else f"{entry[name]:.3f}" for name in ("weight", "weight_v2")]
+        accuracy = "–" if entry["accuracy"] is None else f"{entry['accuracy']:.1f} %"
         counts = [str(entry[name]) for name in ("questions", "unanswered", "steering", "wrong")]
-        table.add_row(entry["type"] or "(none)", *counts, *shown, str(entry["reporting"]), accuracy)
+        table.add_row(entry["type"] or "(none)", *counts, *weights, str(entry["reporting"]), accuracy)
     console.print(table)
     typer.echo(f"questions: {listed(told['rows'])}; {listed(told['parts'])}")
     typer.echo(f"accuracy of those that report: {_percent(told['accuracy'])}")
