@@ -154,6 +154,17 @@ def test_the_hardest_can_be_left_out(files: Path) -> None:
         run(files, "--budget", "10", "--skip-hardest", "1")
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [({100 + i: 1.0 for i in range(SIZE)}, "belong together; id 0: no difficulty"), ({}, "id 0: no difficulty")],
+)
+def test_files_that_share_no_id_are_told(files: Path, values: dict[int, float], message: str) -> None:
+    write_difficulty(files, values)
+    with pytest.raises(VlfilterError, match=f"no id has both .*60 with features.*{message}"):
+        run(files, "--budget", "5")
+    assert not (files / "picks.parquet").exists()
+
+
 def test_strict_stops_where_the_published_procedure_does(files: Path) -> None:
     with pytest.raises(VlfilterError, match=r"pick \d+ \(from 0\)"):
         run(files, "--budget", "60", "--strict")

@@ -113,6 +113,8 @@ def select_samples(
     if summary is None:
         opened = open_features(features, work)
         pool, reasons = _pool(opened, difficulty)
+        if not len(pool):
+            raise VlfilterError(_no_pool(features, difficulty, opened, reasons))
         pool = _without_hardest(pool, settings.skip_hardest, reasons)
         budget = resolve_budget(settings.budget, len(pool))
         _check_budget(budget, len(pool))
@@ -145,7 +147,7 @@ def resolve_budget(budget: int | float | str, pool: int) -> int:
         if match := _FRACTION.fullmatch(budget.strip()):
             return _share(float(match[1]) / 100, budget, pool)
         try:
-            budget = int(budget) if budget.strip().isdigit() else float(budget)
+            budget = int(budget) if budget.strip().removeprefix("-").isdigit() else float(budget)
         except ValueError:
             raise VlfilterError(f"budget {budget!r}: give a number, a fraction such as 0.15, or 15%.") from None
     if isinstance(budget, float) and (budget <= 1 or not budget.is_integer()):
@@ -189,6 +191,14 @@ def _without_hardest(pool: Difficulty, share: float, reasons: dict[int, str]) ->
     kept = np.ones(len(pool), bool)
     kept[hardest] = False
     return Difficulty(pool.ids[kept], pool.values[kept])
+
+
+def _no_pool(url: str, difficulty: str, features: Features, reasons: Mapping[int, str]) -> str:
+    first = next((f"; id {i}: {reason}" for i, reason in reasons.items()), "")
+    return (
+        f"no id has both features and a difficulty: do {url} ({len(features):,} with features) and {difficulty} belong "
+        f"together{first}?"
+    )
 
 
 def _summary(
