@@ -93,9 +93,11 @@ class QueryStep(Step):
     workers: int = Field(default=4, ge=1, le=256, description="Threads that read images.")
 
     def settings(self, seed: int) -> QuerySettings:
-        """Raises `VlfilterError` for values that do not go together."""
+        """The bad cases' few images are embedded where there may be no GPU. Raises `VlfilterError` for values that do
+        not go together."""
+        device = "auto" if self.device.startswith("cuda") else self.device
         return QuerySettings(
-            self.version, self.maxnum, self.topk, seed, self.examples, self.compat, self.clip_model, self.device
+            self.version, self.maxnum, self.topk, seed, self.examples, self.compat, self.clip_model, device
         )
 
 
