@@ -57,14 +57,15 @@ def evaluate(
 
 
 def _show(told: dict[str, Any]) -> None:
-    table = Table(Column("type", overflow="fold"), "all", "failed", "steer", "wrong", "weight", "√", "report", "right")
+    names = ("all", "failed", "steer", "wrong", "weight", "√", "report", "right")
+    table = Table(Column("type", overflow="fold"), *names, box=None)
     for entry in told["types"]:
         weights = ["–" if entry[name] is None else f"{entry[name]:.3f}" for name in ("weight", "weight_v2")]
         accuracy = "–" if entry["accuracy"] is None else f"{entry['accuracy']:.1f} %"
         counts = [str(entry[name]) for name in ("questions", "unanswered", "steering", "wrong")]
         table.add_row(entry["type"] or "(none)", *counts, *weights, str(entry["reporting"]), accuracy)
     console.print(table)
-    typer.echo(f"questions: {listed(told['rows'])}; {listed(told['parts'])}")
+    typer.echo(f"questions: {_most_first(told['rows'])}; {_most_first(told['parts'])}")
     typer.echo(f"accuracy of those that report: {_percent(told['accuracy'])}")
     typer.echo(f"as published: MC {_percent(told['published']['MC'])}, DA {_percent(told['published']['DA'])}")
     if told["direct_answer"] is not None:
@@ -74,6 +75,10 @@ def _show(told: dict[str, Any]) -> None:
     for kind, count in told["undefined_types"].items():
         typer.echo(f"warning: no definition of {kind} ({count} questions): prompts will explain nothing.", err=True)
     reasons(told)
+
+
+def _most_first(counts: dict[str, int]) -> str:
+    return listed(dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))))
 
 
 def _percent(value: float | None) -> str:

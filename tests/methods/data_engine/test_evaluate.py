@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from tests.evaluation.small_model import WORDS, save_images, save_model
 from tests.helpers import jpeg
 from vlfilter.cli.data_engine import app
 from vlfilter.data.aokvqa import read_rows
+from vlfilter.data.storage import filesystem
 from vlfilter.errors import VlfilterError
 from vlfilter.evaluation import run as answering
 from vlfilter.evaluation.model import ModelSettings
@@ -165,6 +168,23 @@ def test_held_out_questions_do_not_steer(folder: Path, tmp_path: Path) -> None:
     assert {entry["question_id"]: entry["part"] for entry in pq.read_table(places.table).to_pylist()} == parts
 
 
+def test_all_of_it_may_lie_in_an_object_store(folder: Path, tmp_path: Path, s3: str) -> None:
+    fs, root = filesystem(s3)
+    for path in [folder / "questions.json", *(folder / "val2017").glob("0*.jpg")]:
+        fs.put_file(str(path), f"{root}/{path.relative_to(folder)}")
+    there = settings(folder, run=replace(settings(folder).run, images=f"{s3}/val2017"))
+    told = evaluate(f"{s3}/questions.json", f"{s3}/round_1", there)
+    assert evaluate(f"{s3}/questions.json", f"{s3}/round_1", there) == told
+    evaluate(str(folder / "questions.json"), str(tmp_path), settings(folder))
+    for path in (path for path in tmp_path.rglob("*") if path.is_file()):
+        assert fs.cat_file(f"{root}/round_1/{path.relative_to(tmp_path)}") == path.read_bytes()
+
+
+def test_importing_loads_no_torch() -> None:
+    code = "import sys, vlfilter.methods.data_engine.evaluate; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
 def test_a_wrong_folder_of_images_is_said(folder: Path, tmp_path: Path) -> None:
     wrong = settings(folder, run=RunSettings(str(tmp_path / "nowhere")))
     with pytest.raises(VlfilterError, match=r"none of the 24 questions could be answered, .*no image 000000000000.jpg"):
@@ -180,7 +200,7 @@ def test_the_command(folder: Path, tmp_path: Path) -> None:
     arguments += ["--device", "cpu", "--seed", "3", "--shard", "10"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
-    assert "22 ok, 1 missing_image, 1 bad_row" in result.output
+    assert "22 ok, 1 bad_row, 1 missing_image" in result.output
     assert "no definition of flavour" in result.output
     assert "1 questions have no type" in result.output
     assert (tmp_path / "weight.json").exists()
