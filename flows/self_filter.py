@@ -18,7 +18,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.gpu import run_on_gpu
 from tasks import self_filter as steps
 from vlfilter.errors import VlfilterError
-from vlfilter.methods.self_filter.clip_features import check_images, clip_jobs
+from vlfilter.methods.self_filter.clip_features import check_images, clip_jobs, mark_unfinished
 from vlfilter.methods.self_filter.params import STEPS, SelfFilterParams
 from vlfilter.methods.self_filter.preflight import check_inputs
 from vlfilter.methods.self_filter.rewards import reward_jobs
@@ -78,6 +78,7 @@ def self_filter_gpu(params: SelfFilterParams) -> State[Any]:
         clip = step.clip()
         jobs = clip_jobs(places.preprocess, images, places.clip, clip)
         check_images(jobs, images)
+        mark_unfinished(jobs, places.clip)
         _each(steps.clip_shard, jobs, images, clip)
         said.append(steps.clip_summary(places, images, clip))
         if step.kind == "scores":

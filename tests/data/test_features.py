@@ -80,7 +80,7 @@ def test_scores_are_three_columns_in_the_published_order(tmp_path: Path) -> None
     save(tmp_path, "00000", columns)
     features = open_features(str(tmp_path))
     assert features.ids.tolist() == [1, 4]
-    np.testing.assert_array_equal(features.take([4, 1]), np.float32([[0.1, -1.0, 0.5], [0.3, 1.0, 1.0]]))
+    np.testing.assert_array_equal(features.take([4, 1]), np.array([[0.1, -1.0, 0.5], [0.3, 1.0, 1.0]], np.float32))
     assert features.left_out == ((7, "the judge refused"),)
 
 
@@ -123,7 +123,7 @@ def test_made_of_changes_with_the_files(tmp_path: Path) -> None:
 
 
 def test_a_matrix_that_was_given_is_not_written_to() -> None:
-    matrix = np.float32([[1, 2], [np.nan, 1]])
+    matrix = np.array([[1, 2], [np.nan, 1]], np.float32)
     assert Features.of(matrix).left_out[0][0] == 1
     assert np.isnan(matrix[1, 0])
 
@@ -135,6 +135,13 @@ def test_an_id_that_occurs_twice_is_named(tmp_path: Path) -> None:
     save_clip(tmp_path / "again")
     (tmp_path / "again" / "texts" / "00000.parquet").rename(tmp_path / "texts" / "00002.parquet")
     with pytest.raises(VlfilterError, match="more than once: 0, 1, 2"):
+        open_features(str(tmp_path))
+
+
+def test_texts_that_are_missing_beside_their_images_are_told(tmp_path: Path) -> None:
+    save_clip(tmp_path)
+    (tmp_path / "texts" / "00001.parquet").unlink()
+    with pytest.raises(VlfilterError, match=r"not whole, .*images/00001\.parquet has no counterpart in texts/"):
         open_features(str(tmp_path))
 
 

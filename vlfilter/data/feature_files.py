@@ -15,12 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vlfilter.data.listing import Found, below, lookup
+from vlfilter.data.receipts import exists
 from vlfilter.data.storage import absolute, is_local, join, open_read
 from vlfilter.data.tables import digest, open_parquet
 from vlfilter.errors import VlfilterError
 
 SCORE_COLUMNS = ("clip_score", "image_reward", "judge_score")
 TEXTS, IMAGES = "texts", "images"
+UNFINISHED = "unfinished"  # lies in a folder of CLIP features until all its shards are there
 _BATCH_ROWS = 8192
 
 
@@ -50,7 +52,7 @@ class Source:
 
 
 def find_source(url: str) -> Source:
-    """Raises `VlfilterError` when there are no features at `url`."""
+    """Raises `VlfilterError` when there are no features at `url`, or not all of them yet."""
     files, folders, _ = lookup([absolute(url).rstrip("/")])
     if files:
         return Source(npz=next(iter(files.values())))
@@ -59,6 +61,7 @@ def find_source(url: str) -> Source:
     found = below(absolute(url), (".parquet",))
     texts, images = _in_folder(found, url, TEXTS), _in_folder(found, url, IMAGES)
     if texts and images:
+        _check_whole(url, texts, images)
         return Source(texts=texts, images=images)
     if shards := _in_folder(found, url, ""):
         return Source(texts=shards)
@@ -91,6 +94,16 @@ def new_matrix(
     except OSError as error:
         place = work or tempfile.gettempdir()
         raise VlfilterError(f"no room for {shape[0]} × {shape[1]} features in {place}: {error.strerror}.") from error
+
+
+def _check_whole(url: str, texts: tuple[Found, ...], images: tuple[Found, ...]) -> None:
+    """What is missing would otherwise be rows that nobody misses."""
+    again = "run `vlfilter self-filter features` to its end first."
+    if exists(join(absolute(url), UNFINISHED)):
+        raise VlfilterError(f"the features in {url} are not finished: {again}")
+    names = {found.url.rpartition("/")[2] for found in texts}
+    if alone := [found.url for found in images if found.url.rpartition("/")[2] not in names]:
+        raise VlfilterError(f"{url} is not whole, {alone[0]} has no counterpart in {TEXTS}/: {again}")
 
 
 def _in_folder(found: list[Found], url: str, folder: str) -> tuple[Found, ...]:

@@ -239,6 +239,8 @@ def test_a_killed_run_goes_on(made: Path, model: Path) -> None:
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-2000:]
     before = stamps(made / "clip")
     assert sorted(before) == ["images/00000.parquet", "images/00001.parquet", "texts/00000.parquet"]
+    with pytest.raises(VlfilterError, match="not finished: run `vlfilter self-filter features` to its end"):
+        open_features(str(made / "clip"))
     summary = run(made, model)
     assert (summary.made, summary.kept) == (5, 3)
     assert all(stamps(made / "clip")[name] == stamp for name, stamp in before.items())

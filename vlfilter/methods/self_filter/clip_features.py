@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from vlfilter.data.feature_files import IMAGES, TEXTS, UNFINISHED
 from vlfilter.data.image_files import load_image
 from vlfilter.data.samples import SampleError, Status
-from vlfilter.data.storage import absolute, check_writable, join
+from vlfilter.data.storage import absolute, check_writable, filesystem, join, write_bytes
 from vlfilter.data.tables import digest, open_parquet
 from vlfilter.errors import VlfilterError
 from vlfilter.methods.self_filter.clip_encoder import ClipEncoder
@@ -33,7 +34,6 @@ from vlfilter.models.clip_source import clip_source
 
 CODE_VERSION = 1  # raised by whoever changes a vector
 MODEL = "openai/clip-vit-large-patch14"
-TEXTS, IMAGES = "texts", "images"
 PROBED = 64  # images that are looked for before the model is loaded
 _MAY_BE_MENDED = (Status.MISSING_IMAGE, Status.CORRUPT_IMAGE, Status.TOO_LARGE)
 
@@ -182,6 +182,7 @@ def clip_features(data: str, images: str, output: str, settings: ClipSettings, t
     check_writable(output)
     jobs = clip_jobs(data, images, output, settings)
     check_images(jobs, images)
+    mark_unfinished(jobs, output)
     worker = ClipWorker(images, settings)
     made = 0
     for number, job in enumerate(jobs, 1):
@@ -192,8 +193,23 @@ def clip_features(data: str, images: str, output: str, settings: ClipSettings, t
             tell(f"{job.shard.name} ({number} of {len(jobs)}): {what}")
     for folder in (TEXTS, IMAGES):
         remove_shards(join(output, folder), [job.shard.name for job in jobs])
+    _unmark(output)
     rows, pictures = _count(jobs)
     return ClipSummary(rows, pictures, made, 2 * len(jobs) - made)
+
+
+def mark_unfinished(jobs: Sequence[ClipJob], output: str) -> None:
+    """Let nobody read `output`, unless all is there already, until `clip_features` has come to its end."""
+    if not all(
+        shard_footer(job.texts_url, job.texts_parts) and shard_footer(job.images_url, job.images_parts) for job in jobs
+    ):
+        write_bytes(join(output, UNFINISHED), b"`vlfilter self-filter features` has not come to its end here.\n")
+
+
+def _unmark(output: str) -> None:
+    fs, path = filesystem(join(output, UNFINISHED))
+    if fs.exists(path):
+        fs.rm_file(path)
 
 
 def check_images(jobs: Sequence[ClipJob], folder: str) -> None:

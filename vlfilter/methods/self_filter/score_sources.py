@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from vlfilter.data.feature_files import IMAGES, TEXTS
 from vlfilter.data.features import open_features
 from vlfilter.data.listing import below, lookup
 from vlfilter.data.receipts import file_digest
@@ -20,7 +21,7 @@ from vlfilter.data.samples import SampleError, Status
 from vlfilter.data.storage import absolute, join, read_bytes
 from vlfilter.data.tables import digest, open_parquet, read_footer
 from vlfilter.errors import VlfilterError
-from vlfilter.methods.self_filter.clip_features import IMAGES, TEXTS, clip_problems, clip_scores
+from vlfilter.methods.self_filter.clip_features import clip_problems, clip_scores
 from vlfilter.methods.self_filter.row_shards import RowShard
 
 JSON = ".json"
