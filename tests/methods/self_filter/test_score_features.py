@@ -121,6 +121,17 @@ def test_files_of_no_use_are_told(spoil: str, message: str, tmp_path: Path, inpu
         score_features(data, inputs, str(tmp_path / "out"))
 
 
+def test_numbers_of_any_size_are_rows_or_ids_of_none(tmp_path: Path, inputs: ScoreInputs) -> None:
+    """JSON's whole numbers and ids may be larger than any of ours."""
+    data = small.data(tmp_path, 4, plain_rows(6))
+    many = {"0": 10**400, "1": 1e308, "2": -2, "3": 1.5, "9" * 30: 1, "9" * 5000: 1}
+    (tmp_path / "reward.json").write_text(json.dumps(many))
+    summary = score_features(data, inputs, str(tmp_path / "out"))
+    assert summary.unknown["image_reward"] == 2
+    assert summary.ranges["image_reward"] == [-2.0, 1e308]
+    assert any(reason.startswith("row 0: its image_reward in") for reason in summary.examples)
+
+
 def test_missing_inputs_are_told(tmp_path: Path, inputs: ScoreInputs) -> None:
     data = small.data(tmp_path, 4, plain_rows(6))
     for gone, message in [("gone.json", "no file .*gone.json"), ("gone", "no folder .*gone")]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ from vlfilter.methods.self_filter.clip_features import clip_problems, clip_score
 from vlfilter.methods.self_filter.row_shards import RowShard
 
 JSON = ".json"
+LONGEST_ID = 18  # digits; no row has a longer one
+LARGEST = sys.float_info.max  # whole numbers in JSON may be larger
 
 
 @dataclass(frozen=True)
@@ -144,11 +147,11 @@ def _read_json(url: str, shards: Sequence[RowShard], column: str) -> Source:
     unknown = 0
     for key, value in given.items():
         if not (key.isascii() and key.isdigit()) or (len(key) > 1 and key[0] == "0"):
-            raise VlfilterError(f"{url}: {key!r} is no id; ids are positions in the annotations, from 0.")
-        number = int(key)
+            raise VlfilterError(f"{url}: {key[:40]!r} is no id; ids are positions in the annotations, from 0.")
+        number = int(key) if len(key) <= LONGEST_ID else len(values)
         if number >= len(values):
             unknown += 1
-        elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        elif isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST:
             values[number] = value
         else:
             problems[number] = SampleError(Status.FAILED, f"its {column} in {url} is {value!r:.60}, no finite number")
