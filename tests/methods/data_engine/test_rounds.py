@@ -11,7 +11,7 @@ import pytest
 from tests.methods.data_engine.query_parts import row
 from vlfilter.data.aokvqa import row_json
 from vlfilter.errors import VlfilterError
-from vlfilter.methods.data_engine.params import DataEngineParams, GpuWork, parse_params
+from vlfilter.methods.data_engine.params import DataEngineParams, EvaluateWork, GpuWork, parse_params
 from vlfilter.methods.data_engine.query import QuerySettings
 from vlfilter.methods.data_engine.rounds import Limits, StopKind, after_evaluation, after_questions, before_queries
 
@@ -117,5 +117,10 @@ def test_the_run_s_budget_is_that_of_every_step() -> None:
 def test_forms_survive_the_way_to_the_gpu_pool() -> None:
     params = parse_params(fields(), "test")
     assert DataEngineParams.model_validate(params.model_dump(mode="json")) == params
-    work = GpuWork(name="train", number=2, train=params.training("o", "m.yaml"))
-    assert GpuWork.model_validate(work.model_dump(mode="json", exclude_none=True)) == work
+    evaluation = EvaluateWork(model="m", questions="q", images="i", output="o", seed=3, step=params.evaluate)
+    for work in (
+        GpuWork(name="train", number=2, train=params.training("o", "m.yaml")),
+        GpuWork(name="evaluate", number=2, evaluate=evaluation),
+        GpuWork(name="index", index=params.query, output=params.index),
+    ):
+        assert GpuWork.model_validate(work.model_dump(mode="json", exclude_none=True)) == work
