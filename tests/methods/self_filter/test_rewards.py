@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,12 @@ def test_other_rows_make_only_their_shard_anew(made: Path, model: Path) -> None:
     done = run(made, model)
     assert (done.made, done.kept) == (1, 2)
     assert [a == b for a, b in zip(before, read(made / "rewards"), strict=True)] == [True] * 6 + [False, True]
+
+
+def test_what_is_done_needs_no_images_any_more(made: Path, model: Path) -> None:
+    first = run(made, model)
+    (made / "images").rename(made / "elsewhere")
+    assert run(made, model) == replace(first, made=0, kept=first.made)
 
 
 def test_a_wrong_image_folder_is_told_before_the_model_loads(made: Path) -> None:

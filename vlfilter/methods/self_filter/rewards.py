@@ -199,6 +199,8 @@ def _check_images(jobs: Sequence[RewardJob], folder: str) -> None:
     """Raises `VlfilterError` when not one of the first images is there: the folder is probably another one."""
     if not is_local(folder):
         return  # an object store would list all of it
+    if all(shard_footer(job.url, job.parts) for job in jobs):
+        return  # nothing is left to do
     names = [name for name, _ in zip(_image_names(jobs), range(PROBED), strict=False)]
     if names and len(missing_paths(names, folder)) == len(set(names)):
         raise VlfilterError(
