@@ -131,6 +131,8 @@ def test_a_step_without_what_it_needs_says_so(work: dict[str, Any]) -> None:
         ({"images": None}, "need `images`"),
         (dict.fromkeys(STEPS), "no step is given"),
         ({"kind": "scores"}, "makes clip"),
+        ({"select": {"budget": "many"}}, "select.budget: budget 'many': give a number"),
+        ({"select": {"budget": 0}}, "select.budget: budget 0: at least 1"),
         ({"stage1": {"preset": "self_filter_tiny", "settings": {"per_device_batch": 1, "model": "m"}}}, "batch"),
     ],
 )

@@ -19,7 +19,8 @@ from vlfilter.cli.app import app
 from vlfilter.data.features import Features
 from vlfilter.data.storage import read_bytes, write_bytes
 from vlfilter.errors import VlfilterError
-from vlfilter.methods.self_filter.selecting import SelectSettings, resolve_budget, select_samples
+from vlfilter.methods.self_filter.budget import resolve_budget
+from vlfilter.methods.self_filter.selecting import SelectSettings, select_samples
 from vlfilter.selection.diverse import Difficulty, select_diverse
 
 SIZE = 60

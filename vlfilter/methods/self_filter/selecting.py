@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -21,6 +20,7 @@ from vlfilter.data.shards import Shard
 from vlfilter.data.storage import write_bytes
 from vlfilter.data.tables import FOOTER_KEY, TAIL, Footer, digest, open_parquet, read_footer
 from vlfilter.errors import VlfilterError
+from vlfilter.methods.self_filter.budget import check_within, resolve_budget
 from vlfilter.methods.self_filter.difficulty_files import read_difficulty
 from vlfilter.selection.diverse import Difficulty, Penalty, Picks, select_diverse
 from vlfilter.selection.diverse_similarity import Similarity
@@ -29,7 +29,6 @@ from vlfilter.selection.diverse_state import forget_state, read_state, saver
 CODE = 1
 LEFT_OUT = ".left_out.parquet"
 REASONS_SHOWN = 8
-_FRACTION = re.compile(r"(\d+(?:\.\d+)?)%")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +116,7 @@ def select_samples(
             raise VlfilterError(_no_pool(features, difficulty, opened, reasons))
         pool = _without_hardest(pool, settings.skip_hardest, reasons)
         budget = resolve_budget(settings.budget, len(pool))
-        _check_budget(budget, len(pool))
+        check_within(budget, len(pool))
         fingerprint = digest({"state": shared, "code": CODE})
         state = read_state(output, fingerprint)
         picks = select_diverse(
@@ -139,34 +138,6 @@ def select_samples(
     if annotations is not None and selected is not None:
         write_selected(output, annotations, selected)
     return summary
-
-
-def resolve_budget(budget: int | float | str, pool: int) -> int:
-    """A number of samples from a number, a fraction up to 1.0, or a percentage; fractions are rounded down."""
-    if isinstance(budget, str):
-        if match := _FRACTION.fullmatch(budget.strip()):
-            return _share(float(match[1]) / 100, budget, pool)
-        try:
-            budget = int(budget) if budget.strip().removeprefix("-").isdigit() else float(budget)
-        except ValueError:
-            raise VlfilterError(f"budget {budget!r}: give a number, a fraction such as 0.15, or 15%.") from None
-    if isinstance(budget, float) and (budget <= 1 or not budget.is_integer()):
-        return _share(budget, budget, pool)
-    return int(budget)
-
-
-def _share(fraction: float, budget: object, pool: int) -> int:
-    if not 0 < fraction <= 1:
-        raise VlfilterError(f"budget {budget}: a fraction of the pool is above 0 and at most 1 (100%).")
-    return int(fraction * pool + 1e-9)  # 0.07 * 100 is a hair above 7, 0.29 * 100 one below 29
-
-
-def _check_budget(budget: int, pool: int) -> None:
-    if not 0 < budget <= pool:
-        raise VlfilterError(
-            f"budget {budget:,}: the pool has {pool:,} samples with features and a difficulty; ask for 1 to {pool:,} "
-            "(or 100%)."
-        )
 
 
 def _pool(features: Features, url: str) -> tuple[Difficulty, dict[int, str]]:

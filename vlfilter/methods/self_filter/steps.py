@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from vlfilter.errors import VlfilterError
 from vlfilter.forms import Device, Gpus, Settings, Step
 from vlfilter.llm.client import JudgeSettings
 from vlfilter.llm.form import AskStep
 from vlfilter.methods.self_filter import clip_features, judging, rewards
+from vlfilter.methods.self_filter.budget import check_budget
 from vlfilter.methods.self_filter.clip_features import ClipSettings
 from vlfilter.methods.self_filter.judging import BATCH_SHARDS, JudgingSettings
 from vlfilter.methods.self_filter.rewards import RewardSettings
@@ -96,6 +98,15 @@ class SelectStep(Step):
     skip_hardest: float = Field(
         default=0.0, ge=0, lt=1, description="Share of the rows, the hardest, that are left out: many may be wrong."
     )
+
+    @field_validator("budget")
+    @classmethod
+    def _means_something(cls, budget: int | float | str) -> int | float | str:
+        try:
+            check_budget(budget)
+        except VlfilterError as error:
+            raise ValueError(str(error)) from None
+        return budget
 
     def selecting(self) -> SelectSettings:
         return SelectSettings(
