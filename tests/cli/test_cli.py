@@ -149,6 +149,26 @@ def test_a_server_that_does_not_answer_is_named(vlfilter: Run, data: list[str]) 
     assert "Traceback" not in result.stderr
 
 
+def test_ctrl_c_in_a_terminal_stops_a_run_without_a_server(data: list[str], tmp_path: Path) -> None:
+    """A terminal interrupts every process of the group; the server that the run has started must not die before it."""
+    make_shards(tmp_path / "data", 4, 3000)
+    log = tmp_path / "toy.log"
+    command = [sys.executable, "-c", "from vlfilter.cli import main; main()", "score", *data, "--batch-tokens", "50"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TOY_LOG": str(log), "PREFECT_HOME": str(tmp_path / "home")}
+    environment.pop("PREFECT_API_URL", None)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    while not (log.exists() and "scored" in log.read_text()):
+        assert process.poll() is None, process.communicate()
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=90)
+    assert process.returncode == 130, out + err
+    assert "the same command goes on" in out
+    assert "Traceback" not in out + err
+
+
 def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(
     data: list[str], prefect_api: str, vlfilter: Run, tmp_path: Path
 ) -> None:

@@ -40,12 +40,13 @@ def run_flow(load: Callable[[], Flow], params: Any, *, scoring: bool) -> None:
 
     Exit code 1 when it fails, 130 when it was stopped; a user's mistake is raised as `VlfilterError`.
     """
-    from vlfilter.cli.prefect import check_server, quiet_prefect
+    from vlfilter.cli.prefect import check_server, quiet_prefect, start_server
 
     quiet_prefect()
     with console.status("starting Prefect …"):
         flow = load()
         check_server()
+        start_server()
     before = signal.signal(signal.SIGINT, stop_on_interrupt)
     try:
         with terminal_bar("working") if scoring else nullcontext(), log_lines():

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
+import subprocess
+import sys
+from typing import Any
 
 from vlfilter.errors import VlfilterError
 
@@ -44,3 +49,38 @@ def check_server() -> None:
             f"the Prefect server at {url} does not answer ({error}): "
             "start it, or unset PREFECT_API_URL to run without one."
         ) from None
+
+
+def start_server() -> None:
+    """Where no server is configured, start the one that Prefect would, but out of Ctrl-C's reach.
+
+    A terminal interrupts all processes of its group: without its server the run could not even say that it was stopped.
+    The server ends with this process, however that ends. Call it from the main thread.
+    """
+    import prefect
+    from prefect.server.api.server import SubprocessASGIServer
+    from prefect.settings import get_current_settings
+
+    if get_current_settings().api.url:
+        return
+
+    class Apart(SubprocessASGIServer):
+        def _run_uvicorn_command(self) -> subprocess.Popen[Any]:
+            settings = get_current_settings().to_environment_variables(exclude_unset=True)
+            own = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+            command = [sys.executable, "-m", "uvicorn", "--app-dir", str(prefect.__module_path__.parent), "--factory"]
+            command += ["prefect.server.api.server:create_app", "--host", "127.0.0.1", "--port", str(self.port)]
+            return subprocess.Popen(  # noqa: S603 - our own words
+                [*command, "--log-level", "error", "--lifespan", "on"],
+                env={**os.environ, **own, **settings},
+                start_new_session=True,
+                preexec_fn=_end_with_parent,
+            )
+
+    Apart().start()  # Prefect finds it: there is one instance a port
+
+
+def _end_with_parent() -> None:
+    """Linux tells the child when the thread that started it is gone."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)

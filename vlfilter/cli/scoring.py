@@ -65,13 +65,14 @@ def run_flow(params: ScoreParams) -> str:
 
     Returns how it ended. Ctrl-C stops the shards in flight where they are, and raises `typer.Exit`.
     """
-    from vlfilter.cli.prefect import check_server, quiet_prefect
+    from vlfilter.cli.prefect import check_server, quiet_prefect, start_server
 
     quiet_prefect()
     with console.status("starting Prefect …"):
         from flows.score_shards import score_shards
 
         check_server()
+        start_server()
     before = signal.signal(signal.SIGINT, stop_on_interrupt)
     try:
         with terminal_bar():
