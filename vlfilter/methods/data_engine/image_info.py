@@ -30,7 +30,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """`captions` and `boxes` are COCO's, each once, in the files' order; `regions` Visual Genome's, `ocr` text lines."""
+    """`captions` and `boxes` are COCO's, each once, in the files' order; `regions` Visual Genome's, `ocr` lines."""
 
     captions: tuple[str, ...] = ()
     boxes: tuple[Box, ...] = ()
