@@ -68,7 +68,7 @@ def hub_commit(name: str, files: Sequence[str] = ("config.json", "open_clip_conf
     """The commit that a hub name stands for: that of a cached one of `files`, else the hub's answer; weights are not
     downloaded."""
     from huggingface_hub import HfApi, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled  # type: ignore[attr-defined]
 
     for file in files:
         cached = try_to_load_from_cache(name, file)
@@ -76,7 +76,7 @@ def hub_commit(name: str, files: Sequence[str] = ("config.json", "open_clip_conf
             return Path(cached).parent.name
     try:
         return str(HfApi().model_info(name, timeout=20).sha)
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+    except (HTTPError, OfflineModeIsEnabled, OSError) as error:  # no connection is an HTTPError too
         raise VlfilterError(
             f"model {name!r} is neither a local folder nor in the hub's cache, and the hub does not answer "
             f"({type(error).__name__}). Check the name and the network, or download it once and give its folder."
