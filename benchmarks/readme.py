@@ -23,7 +23,7 @@ def fill(text: str, name: str, content: str) -> str:
 def figures() -> str:
     """One row a measured line of every result."""
     rows = ["| benchmark | what | measured | target | beside |", "|---|---|---|---|---|"]
-    for path in (RESULTS / f"{name}.json" for name in BENCHMARKS):
+    for path in (path for name in BENCHMARKS if (path := RESULTS / f"{name}.json").is_file()):
         result: dict[str, Any] = json.loads(path.read_text())
         for line in result["lines"]:
             beside = f"{number(line['baseline'])} ({line['baseline_name']})" if line["baseline"] is not None else ""

@@ -7,12 +7,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.helpers import make_shards
 from tests.llm.vendor import vendor
 from tests.prefect_server import prefect_api
 from tests.toy import NAME
 from vlfilter.scoring.params import ScoreParams
+
+# The same examples everywhere, and no example fails for being slow on a busy machine.
+settings.register_profile("vlfilter", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("vlfilter")
 
 __all__ = ["prefect_api", "vendor"]
 
