@@ -118,7 +118,7 @@ def test_three_scores(work: dict[str, Any], models: dict[str, str], vendor: Vend
 def test_a_step_without_what_it_needs_says_so(work: dict[str, Any]) -> None:
     state = run({"output": work["output"], "select": {"budget": 3}})
     assert state.is_failed()
-    assert "score net" in str(state.message) or "stage 1" in str(state.message)
+    assert "stage1/model' does not exist" in str(state.message)
     gone = run({**work, "images": f"{work['images']}/nowhere"})
     assert gone.is_failed()
     assert "there is no folder" in str(gone.message)
