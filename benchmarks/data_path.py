@@ -29,7 +29,7 @@ class Case:
     workers: int
 
 
-CPU = Case("data_path", "unifilter_small", "float32", "cpu", 2, 256, 2048, 2)
+CPU = Case("data_path", "unifilter_small", "float32", "cpu", 1, 192, 2048, 2)
 
 
 def measure(case: Case, tars: list[Path], scratch: Path) -> dict[str, Any]:
