@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import get_run_logger, task
 
-from tasks.data_engine_artifacts import counts_table, loss_curve, queries_table, verdicts_table
+from tasks.data_engine_artifacts import counts_table, queries_table, training_loss, verdicts_table
 from tasks.judge import make_judge, spending_table
 from tasks.policy import ONCE, RETRIED
 from vlfilter.methods.data_engine import classify, evaluate, generate, postprocess, query, verify
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 @task(name="classify", **RETRIED)
 def classify_questions(params: DataEngineParams, step: ClassifyStep) -> str:
-    settings = classify.ClassifySettings(step.name_of(step.model), "", step.groups(), step.sampling())
+    settings = classify.ClassifySettings(
+        step.name_of(step.model), "", classify.group_sizes(step.group), step.sampling()
+    )
     with make_judge(params.judge(step, step.model)) as judge:
         try:
             told = classify.classify(params.questions, params.places.questions, judge, settings)
@@ -144,7 +146,7 @@ def train(settings: TrainSettings, number: int) -> str:
     try:
         result = finetune(settings)
     finally:
-        loss_curve(settings.output, number)
+        training_loss(settings.output, number)
     how = "trained" if result.fresh else "was trained already"
     skipped = f", {result.skipped} skipped" if result.skipped else ""
     return f"{result.model} {how} in {result.steps} steps on {result.rows - result.skipped} rows{skipped}"

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from vlfilter.report.curves import training_curve
-from vlfilter.training.run_folder import RunFolder, read_metrics
+from tasks.loss_curve import loss_curve
 
 VERDICTS = ("image_verdict", "text_verdict", "overlap_verdict", "dropped")
 
@@ -48,14 +45,9 @@ def verdicts_table(number: int, told: Mapping[str, Any]) -> None:
     create_table_artifact(rows, key=_key(number, "verdicts"), description=description)
 
 
-def loss_curve(output: str, number: int) -> None:
+def training_loss(output: str, number: int) -> None:
     """Of a training, as far as it came; number 0 is the one on the base mixture."""
-    rows = [row for row in read_metrics(RunFolder(Path(output)).metrics) if "loss" in row]
-    if not rows:
-        return
-    png = base64.b64encode(training_curve(rows)).decode()
-    note = f"{_round(number)}: loss {rows[-1]['loss']:.4f} after {rows[-1]['step']} steps"
-    create_image_artifact(f"data:image/png;base64,{png}", key=_key(number, "loss"), description=note)
+    loss_curve(output, _key(number, "loss"), _round(number))
 
 
 def gain_note(scores: Sequence[float], said: Sequence[str]) -> None:

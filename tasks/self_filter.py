@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from prefect import get_run_logger, task
 
 from tasks.judge import make_judge, spending_table
+from tasks.loss_curve import loss_curve
 from tasks.policy import ONCE, RETRIED
-from tasks.self_filter_artifacts import counts_table, loss_curve, selection_note
+from tasks.self_filter_artifacts import counts_table, selection_note
 from vlfilter.methods.self_filter import (
     clip_features,
     difficulty,
@@ -92,7 +93,7 @@ def train(settings: TrainSettings, stage: str) -> str:
     try:
         result = finetune(settings)
     finally:
-        loss_curve(settings.output, stage)
+        loss_curve(settings.output, f"self-filter-{stage.replace(' ', '-')}-loss", stage)
     how = "trained" if result.fresh else "was trained already"
     skipped = f", {result.skipped} skipped" if result.skipped else ""
     return f"{stage}: {result.model} {how} in {result.steps} steps on {result.rows - result.skipped} rows{skipped}"

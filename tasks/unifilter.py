@@ -7,8 +7,9 @@ from typing import Any
 from prefect import get_run_logger, task
 
 from tasks.judge import make_judge, spending_table
+from tasks.loss_curve import loss_curve
 from tasks.policy import ONCE, RETRIED
-from tasks.unifilter_artifacts import level_table, loss_curve, selection_note, validation_report
+from tasks.unifilter_artifacts import level_table, selection_note, validation_report
 from vlfilter.methods.unifilter import synthesis
 from vlfilter.methods.unifilter.params import Places
 from vlfilter.methods.unifilter.synthesis import SynthesisPlaces, SynthesizeStep
@@ -65,7 +66,7 @@ def _train(settings: TrainSettings, stage: str) -> str:
     try:
         result = finetune(settings)
     finally:
-        loss_curve(settings.output, stage)
+        loss_curve(settings.output, f"unifilter-{stage}-loss", stage)
     how = "trained" if result.fresh else "was trained already"
     skipped = f", {result.skipped} skipped" if result.skipped else ""
     return f"{result.model} {how} in {result.steps} steps on {result.rows - result.skipped} rows{skipped}"

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from vlfilter.report.curves import training_curve
 from vlfilter.training.level_metrics import NAMES
 from vlfilter.training.run_folder import RunFolder, read_metrics
 
@@ -17,16 +15,6 @@ from vlfilter.training.run_folder import RunFolder, read_metrics
 def level_table(found: Mapping[str, Any]) -> None:
     """Rows of each kind and level."""
     create_table_artifact(found["levels"], key="unifilter-levels", description="Rows of the synthetic data")
-
-
-def loss_curve(output: str, stage: str) -> None:
-    """Loss and throughput of a training run, as far as it came."""
-    rows = [row for row in read_metrics(RunFolder(Path(output)).metrics) if "loss" in row]
-    if not rows:
-        return
-    png = base64.b64encode(training_curve(rows)).decode()
-    note = f"{stage}: loss {rows[-1]['loss']:.4f} after {rows[-1]['step']} steps"
-    create_image_artifact(f"data:image/png;base64,{png}", key=f"unifilter-{stage}-loss", description=note)
 
 
 def validation_report(output: str) -> None:

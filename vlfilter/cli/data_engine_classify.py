@@ -16,12 +16,12 @@ from vlfilter.cli.data_engine_judge import (
     MaxTokens,
     MaxUsd,
     Published,
-    Server,
     Temperature,
     TimeoutS,
     TopP,
     Usd,
     ask,
+    asker,
     estimate,
     listed,
     paid,
@@ -59,13 +59,12 @@ def classify(
     from vlfilter.methods.data_engine import classify as step
     from vlfilter.methods.data_engine.asking import Sampling
 
-    server = Server(
+    server = asker(
         output, base_url, cache, max_usd, concurrency, requests_per_minute, tokens_per_minute, batch, timeout_s,
         input_usd_per_million, output_usd_per_million,
     )  # fmt: skip
     sampling = Sampling(max_tokens, temperature, top_p, published_extra=published)
-    groups = tuple(size for size in (group, 10, 1) if size == group or size < group)
-    settings = step.ClassifySettings(server.name(model), images, groups, sampling)
+    settings = step.ClassifySettings(server.name_of(model), images, step.group_sizes(group), sampling)
     if dry_run:
         estimate(server, model, step.requests_for(questions, settings))
         return

@@ -16,12 +16,12 @@ from vlfilter.cli.data_engine_judge import (
     MaxTokens,
     MaxUsd,
     Published,
-    Server,
     Temperature,
     TimeoutS,
     TopP,
     Usd,
     ask,
+    asker,
     estimate,
     listed,
     paid,
@@ -56,12 +56,12 @@ def generate(
     from vlfilter.methods.data_engine.asking import Sampling
     from vlfilter.methods.data_engine.generated import table_beside
 
-    server = Server(
+    server = asker(
         output, base_url, cache, max_usd, concurrency, requests_per_minute, tokens_per_minute, batch, timeout_s,
         input_usd_per_million, output_usd_per_million,
     )  # fmt: skip
     sampling = Sampling(max_tokens, temperature, top_p, published_extra=published)
-    settings = step.GenerateSettings(server.name(model), sampling)
+    settings = step.GenerateSettings(server.name_of(model), sampling)
     if dry_run:
         estimate(server, model, step.requests_for(prompts, output, settings))
         return

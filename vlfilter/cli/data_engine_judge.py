@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from vlfilter.llm.client import Judge, JudgeSettings
+    from vlfilter.llm.client import Judge
+    from vlfilter.llm.form import AskStep
     from vlfilter.llm.types import Request
 
 BaseUrl = Annotated[str | None, typer.Option(help="A server that speaks the vendor's API.", metavar="URL")]
@@ -29,50 +29,47 @@ Published = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
-    """The options that say within which limits a judge is asked."""
+def asker(
+    output: str,
+    base_url: str | None,
+    cache: str | None,
+    max_usd: float | None,
+    concurrency: int,
+    requests_per_minute: int | None,
+    tokens_per_minute: int | None,
+    batch: bool,
+    timeout_s: float,
+    input_usd_per_million: float | None,
+    output_usd_per_million: float | None,
+) -> AskStep:
+    """Within which limits a judge is asked; answers lie beside `output` unless `cache` says otherwise.
 
-    output: str
-    base_url: str | None
-    cache: str | None
-    max_usd: float | None
-    concurrency: int
-    requests_per_minute: int | None
-    tokens_per_minute: int | None
-    batch: bool
-    timeout_s: float
-    input_usd_per_million: float | None
-    output_usd_per_million: float | None
+    Raises `VlfilterError` for a limit out of range.
+    """
+    from vlfilter.forms import parse_form
+    from vlfilter.llm.form import AskStep
 
-    def settings(self, model: str) -> JudgeSettings:
-        from vlfilter.llm.client import JudgeSettings
-
-        folder, slash, _ = self.output.rpartition("/")
-        return JudgeSettings(
-            model,
-            base_url=self.base_url,
-            cache=self.cache or f"{folder}{slash}answers",
-            max_usd=self.max_usd,
-            requests_per_minute=self.requests_per_minute,
-            tokens_per_minute=self.tokens_per_minute,
-            concurrency=self.concurrency,
-            timeout_s=self.timeout_s,
-            batch=self.batch,
-            input_usd_per_million=self.input_usd_per_million,
-            output_usd_per_million=self.output_usd_per_million,
-        )
-
-    def name(self, model: str) -> str:
-        """For fingerprints: the model, and the server where it is not the vendor's own."""
-        return model if self.base_url is None else f"{model} at {self.base_url}"
+    folder, slash, _ = output.rpartition("/")
+    given = {
+        "base_url": base_url,
+        "cache": cache or f"{folder}{slash}answers",
+        "max_usd": max_usd,
+        "concurrency": concurrency,
+        "requests_per_minute": requests_per_minute,
+        "tokens_per_minute": tokens_per_minute,
+        "batch": batch,
+        "timeout_s": timeout_s,
+        "input_usd_per_million": input_usd_per_million,
+        "output_usd_per_million": output_usd_per_million,
+    }
+    return parse_form(AskStep, given, "the options")
 
 
-def estimate(server: Server, model: str, requests: Iterable[Request]) -> None:
+def estimate(server: AskStep, model: str, requests: Iterable[Request]) -> None:
     """Tell what asking would take; nothing is asked, no key is needed."""
     from vlfilter.llm.client import Judge
 
-    with Judge(server.settings(model)) as judge:
+    with Judge(server.asking(model, "")) as judge:
         counted = judge.estimate(requests)
     typer.echo(f"{model}: {counted}")
     if server.max_usd is not None and counted.usd_most is not None and counted.usd_most > server.max_usd:
@@ -81,11 +78,11 @@ def estimate(server: Server, model: str, requests: Iterable[Request]) -> None:
         )
 
 
-def ask(server: Server, model: str, work: Callable[[Judge], dict[str, Any]]) -> dict[str, Any]:
+def ask(server: AskStep, model: str, work: Callable[[Judge], dict[str, Any]]) -> dict[str, Any]:
     """What a step tells of its work with a judge. Ctrl-C ends with exit code 130; what was answered is kept."""
     from vlfilter.llm.client import Judge
 
-    with Judge(server.settings(model)) as judge:
+    with Judge(server.asking(model, "")) as judge:
         return interruptible(lambda: work(judge))
 
 

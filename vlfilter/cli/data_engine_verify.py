@@ -16,9 +16,9 @@ from vlfilter.cli.data_engine_judge import (
     DryRun,
     Limit,
     MaxUsd,
-    Server,
     TimeoutS,
     Usd,
+    asker,
     estimate,
     interruptible,
     listed,
@@ -84,7 +84,7 @@ def verify(
     from vlfilter.methods.data_engine import verify as step
     from vlfilter.methods.data_engine.verdicts import VerifyRules
 
-    server = Server(
+    server = asker(
         output, base_url, cache, max_usd, concurrency, requests_per_minute, tokens_per_minute, batch, timeout_s,
         input_usd_per_million, output_usd_per_million,
     )  # fmt: skip
@@ -98,8 +98,8 @@ def verify(
     )
     settings = step.VerifySettings(
         images,
-        image_judge=server.name(image_judge) if image_judge else None,
-        text_judge=server.name(text_judge) if text_judge else None,
+        image_judge=server.name_of(image_judge) if image_judge else None,
+        text_judge=server.name_of(text_judge) if text_judge else None,
         evaluation=evaluation,
         evaluation_images=evaluation_images,
         rules=rules,
@@ -119,7 +119,7 @@ def verify(
     table = verdicts or f"{folder}{slash}verdicts.parquet"
     with ExitStack() as stack:
         judges = [
-            stack.enter_context(Judge(server.settings(one))) if one else None for one in (image_judge, text_judge)
+            stack.enter_context(Judge(server.asking(one, ""))) if one else None for one in (image_judge, text_judge)
         ]
         told = interruptible(lambda: step.verify(questions, output, table, settings, *judges))
     typer.echo(f"kept {told['kept']} of {told['rows']}; dropped: {listed(told['dropped'])}; {paid(told)}")

@@ -99,6 +99,11 @@ class ClassifyPlaces:
         return cls(output, f"{stem}_by_type.json", f"{stem}.parquet")
 
 
+def group_sizes(first: int) -> tuple[int, ...]:
+    """`first` questions in a prompt; those that got no type are asked again by tens, then alone."""
+    return tuple(size for size in (first, 10, 1) if size == first or size < first)
+
+
 def classify(questions: str, output: str, judge: Generator, settings: ClassifySettings) -> dict[str, Any]:
     """Write the typed questions as a list to `output`, and beside it by type and as a table of all (`ClassifyPlaces`).
 

@@ -6,7 +6,6 @@ in-context bad cases), and a receipt with what made them and the counts. The sam
 
 from __future__ import annotations
 
-import io
 import json
 import random
 from collections import Counter
@@ -14,18 +13,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from vlfilter.data.aokvqa import BadRow, VqaRow, by_type, parse_rows, write_json
 from vlfilter.data.receipts import exists, file_digest, finished, write_receipt
-from vlfilter.data.storage import absolute, check_writable, read_bytes, write_bytes
+from vlfilter.data.storage import absolute, check_writable, read_bytes
 from vlfilter.data.tables import digest
 from vlfilter.errors import VlfilterError
 from vlfilter.methods.data_engine.anchors import Around, anchor_files, anchor_name, anchor_vectors, neighbours
 from vlfilter.methods.data_engine.image_info import FactBook, ImageFacts, read_coco, read_regions
 from vlfilter.methods.data_engine.prompt import prompt_v1, prompt_v2
 from vlfilter.methods.data_engine.queries import MAX_BOXES, Drawn, Query, draw_queries, replay_queries
+from vlfilter.methods.data_engine.query_table import query_table_url, write_query_table
 from vlfilter.methods.data_engine.question_types import definition_of
 from vlfilter.methods.data_engine.sampling import Cases, TypePlan, deduplicate, plan_types
 from vlfilter.methods.data_engine.weights import read_weights, v2_weights
@@ -37,20 +34,6 @@ from vlfilter.retrieval.store import open_index
 CODE_VERSION = 1  # raised by whoever changes a prompt
 ALIKE = 0.9  # the later paper's threshold for bad cases that say the same
 Told = Callable[[str], None]
-
-QUERY_SCHEMA = pa.schema(
-    [
-        pa.field("number", pa.int64(), False),
-        pa.field("image_id", pa.string(), False),
-        pa.field("question_type", pa.string(), False),
-        pa.field("how", pa.string(), False),
-        pa.field("anchor", pa.string()),
-        pa.field("cosine", pa.float32()),
-        pa.field("in_context", pa.list_(pa.string()), False),
-        pa.field("status", pa.string(), False),
-        pa.field("reason", pa.string()),
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +104,7 @@ def build_queries(
     files = anchor_files(rows, inputs.bad_case_images)
     embed = EmbedSettings(settings.model or index.model, device=settings.device)
     parts = _parts(inputs, settings, index, digest({n: f and [f.size, f.version] for n, f in files.items()}), embed)
-    if (done := finished(output, parts)) is not None and exists(_table_url(output)):
+    if (done := finished(output, parts)) is not None and exists(query_table_url(output)):
         return done
     weights = None if inputs.weights is None else read_weights(inputs.weights)
     if settings.version == "v2":
@@ -195,26 +178,7 @@ def _draw(
 
 
 def _write(drawn: Drawn, book: FactBook, output: str, settings: QuerySettings) -> None:
-    table = pa.Table.from_pylist(
-        [
-            {
-                "number": number,
-                "image_id": str(query.image),
-                "question_type": query.question_type,
-                "how": query.how,
-                "anchor": anchor_name(query.examples[0]) if query.how == "retrieval" or query.reason else None,
-                "cosine": query.cosine,
-                "in_context": [row.question_id for row in query.examples],
-                "status": "ok",
-                "reason": query.reason,
-            }
-            for number, query in enumerate(drawn.queries)
-        ],
-        QUERY_SCHEMA,
-    )
-    file = io.BytesIO()
-    pq.write_table(table, file, compression="zstd")
-    write_bytes(_table_url(output), file.getvalue())
+    write_query_table(drawn.queries, query_table_url(output))
     rows = [
         {
             "image_id": query.image,
@@ -303,7 +267,3 @@ def _parts(
         "bad_case_images": inputs.bad_case_images and absolute(inputs.bad_case_images),
         **{name: value and file_digest(value) for name, value in given.items()},
     }
-
-
-def _table_url(output: str) -> str:
-    return output.removesuffix(".json") + ".parquet"

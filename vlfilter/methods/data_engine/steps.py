@@ -40,9 +40,6 @@ class ClassifyStep(TeacherStep):
 
     group: int = Field(default=50, ge=1, description="Questions in one prompt; those that got no type are asked again.")
 
-    def groups(self) -> tuple[int, ...]:
-        return tuple(size for size in (self.group, 10, 1) if size == self.group or size < self.group)
-
 
 class EvaluateStep(Step):
     """The model answers all questions: by the likelihood of their choices."""

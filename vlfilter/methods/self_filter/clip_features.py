@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -28,14 +28,13 @@ from vlfilter.data.storage import absolute, check_writable, filesystem, join, wr
 from vlfilter.data.tables import digest, open_parquet
 from vlfilter.errors import VlfilterError
 from vlfilter.methods.self_filter.clip_encoder import ClipEncoder
+from vlfilter.methods.self_filter.row_images import MAY_BE_MENDED, PROBED, loads, row_problem
 from vlfilter.methods.self_filter.row_shards import RowShard, remove_shards, row_shards, shard_footer, write_shard
 from vlfilter.methods.self_filter.vectors import STORED, Vector, vector_table
 from vlfilter.models.clip_source import clip_source
 
 CODE_VERSION = 1  # raised by whoever changes a vector
 MODEL = "openai/clip-vit-large-patch14"
-PROBED = 64  # images that are looked for before the model is loaded
-_MAY_BE_MENDED = (Status.MISSING_IMAGE, Status.CORRUPT_IMAGE, Status.TOO_LARGE)
 
 Told = Callable[[str], None]
 
@@ -138,19 +137,12 @@ class ClipWorker:
         footer = shard_footer(job.images_url, job.images_parts)
         if footer is None:
             return True
-        if not any(footer.counts.get(status) for status in _MAY_BE_MENDED):
+        if not any(footer.counts.get(status) for status in MAY_BE_MENDED):
             return False
         rows = _read(job.images_url, ["image", "status"])
-        failed = [name for name, status in rows if status in _MAY_BE_MENDED]
+        failed = [name for name, status in rows if status in MAY_BE_MENDED]
         with ThreadPoolExecutor(self.settings.workers) as pool:
-            return any(pool.map(self._loads, failed))
-
-    def _loads(self, name: str) -> bool:
-        try:
-            load_image(self.images, name)
-        except SampleError:
-            return False
-        return True
+            return any(pool.map(partial(loads, self.images), failed))
 
     def _make_images(self, job: ClipJob) -> None:
         begun = time.monotonic()
@@ -161,7 +153,7 @@ class ClipWorker:
     def _make_texts(self, job: ClipJob) -> None:
         begun = time.monotonic()
         rows = job.shard.read()
-        problems = [_problem(row) for row in rows.select(["image", "status", "reason"]).to_pylist()]
+        problems = [row_problem(row) for row in rows.select(["image", "status", "reason"]).to_pylist()]
         texts = rows["text"].to_pylist()
         found = iter(self.encoder.texts([text for text, why in zip(texts, problems, strict=True) if why is None]))
         vectors = [next(found) if why is None else why for why in problems]
@@ -253,14 +245,6 @@ def clip_problems(files: Sequence[tuple[str, str]]) -> dict[int, SampleError]:
             elif name in broken:
                 problems[number] = broken[name]
     return problems
-
-
-def _problem(row: Mapping[str, Any]) -> SampleError | None:
-    if row["status"] != Status.OK:
-        return SampleError(Status(row["status"]), row["reason"])
-    if row["image"] is None:
-        return SampleError(Status.MISSING_IMAGE, "the row is text only")
-    return None
 
 
 def _count(jobs: Sequence[ClipJob]) -> tuple[dict[str, int], dict[str, int]]:

@@ -21,6 +21,7 @@ from vlfilter.data.samples import ImageText, SampleError, Status
 from vlfilter.data.storage import absolute, check_writable, is_local, join
 from vlfilter.data.tables import TAIL, open_parquet
 from vlfilter.errors import VlfilterError
+from vlfilter.methods.self_filter.row_images import MAY_BE_MENDED, PROBED, loads, row_problem
 from vlfilter.methods.self_filter.row_shards import RowShard, remove_shards, row_shards, shard_footer, write_shard
 from vlfilter.scoring.base import Prepared, ScorerSettings
 from vlfilter.scoring.batching import Batcher, BatchRunner, Row
@@ -31,8 +32,6 @@ from vlfilter.scoring.pipeline import describe, ordered_map
 CODE_VERSION = 1  # raised by whoever changes a row
 MODEL = "THUDM/ImageReward"
 SCHEMA = pa.schema([pa.field("id", pa.int64(), False), pa.field("image_reward", pa.float64()), *TAIL])
-PROBED = 64  # images that are looked for before the model is loaded
-_MAY_BE_MENDED = (Status.MISSING_IMAGE, Status.CORRUPT_IMAGE, Status.TOO_LARGE)
 
 Told = Callable[[str], None]
 
@@ -131,7 +130,7 @@ class RewardWorker:
         return found
 
     def _prepare(self, row: Mapping[str, Any]) -> Prepared | SampleError:
-        problem = _problem(row)
+        problem = row_problem(row)
         if problem is not None:
             return problem
         try:
@@ -148,13 +147,13 @@ class RewardWorker:
         footer = shard_footer(job.url, job.parts)
         if footer is None:
             return True
-        if not any(footer.counts.get(status) for status in _MAY_BE_MENDED):
+        if not any(footer.counts.get(status) for status in MAY_BE_MENDED):
             return False
         with open_parquet(job.url) as file:
             statuses = file.read(columns=["status"])["status"].to_pylist()
         names = job.shard.read(["image"])["image"].to_pylist()
-        failed = [n for n, status in zip(names, statuses, strict=True) if n and status in _MAY_BE_MENDED]
-        return any(ordered_map(partial(_loads, self.images), failed, self.settings.workers, ahead=64))
+        failed = [n for n, status in zip(names, statuses, strict=True) if n and status in MAY_BE_MENDED]
+        return any(ordered_map(partial(loads, self.images), failed, self.settings.workers, ahead=64))
 
 
 def image_rewards(
@@ -177,22 +176,6 @@ def image_rewards(
             tell(f"{job.shard.name} ({number} of {len(jobs)}): {f'{job.shard.rows} rows' if new else 'was done'}")
     remove_shards(output, [job.shard.name for job in jobs])
     return RewardSummary(_count(jobs), made, len(jobs) - made)
-
-
-def _problem(row: Mapping[str, Any]) -> SampleError | None:
-    if row["status"] != Status.OK:
-        return SampleError(Status(row["status"]), row["reason"])
-    if row["image"] is None:
-        return SampleError(Status.MISSING_IMAGE, "the row is text only")
-    return None
-
-
-def _loads(images: str, name: str) -> bool:
-    try:
-        load_image(images, name)
-    except SampleError:
-        return False
-    return True
 
 
 def _check_images(jobs: Sequence[RewardJob], folder: str) -> None:
