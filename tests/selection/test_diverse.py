@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from vlfilter.data.features import Features
 from vlfilter.errors import VlfilterError
-from vlfilter.selection import diverse_neighbours
+from vlfilter.selection import diverse_device, diverse_neighbours
 from vlfilter.selection.diverse import Difficulty, EndOfPoolError, State, select_diverse
 from vlfilter.selection.diverse_similarity import canonical, cosine_of, rounding
 from vlfilter.selection.diverse_state import forget_state, read_state, saver
@@ -179,6 +179,20 @@ def test_many_tiles_and_batches_change_nothing(shift: float) -> None:
             picks = select_diverse(Features.of(rows), difficulty, 400, similarity="canonical")
         assert picks.ids.tolist() == expected[0]
         assert remaining(difficulty, picks.state) == expected[1]
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+@pytest.mark.parametrize("most", [2**29, 4000])
+def test_another_device_finds_the_same(similarity: Any, most: int) -> None:
+    # cpu:0 goes the way of a GPU
+    rows, values = clustered(1500)
+    rows[700:760] = rows[0]
+    difficulty = Difficulty(np.arange(1500), values)
+    here = select_diverse(Features.of(rows), difficulty, 400, similarity=similarity)
+    with mock.patch.multiple(diverse_device, TILE=400, MOST_PRODUCTS=most):
+        there = select_diverse(Features.of(rows), difficulty, 400, similarity=similarity, device="cpu:0")
+    assert there.ids.tolist() == here.ids.tolist()
+    assert remaining(difficulty, there.state) == remaining(difficulty, here.state)
 
 
 def test_float16_in_a_mapped_file_is_selected_from_as_it_is(tmp_path: Path) -> None:

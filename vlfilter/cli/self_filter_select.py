@@ -37,12 +37,15 @@ def select(
         str | None, typer.Option(help="The picks' entries as a LLaVA list, in their order.", metavar="FILE")
     ] = None,
     work: Work = None,
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda or cuda:N: how fast it is; the picks are the same.")
+    ] = "auto",
 ) -> None:
     """Choose hard and diverse samples; a selection that was stopped goes on where it was."""
     from vlfilter.methods.self_filter.selecting import SelectSettings, select_samples
 
     settings = SelectSettings(budget, gamma, neighbours, penalty, similarity, strict, skip_hardest)
-    summary = select_samples(features, difficulty, output, settings, annotations, selected, work)
+    summary = select_samples(features, difficulty, output, settings, annotations, selected, work, device)
     for line in summary.lines():
         typer.echo(line)
     for line in summary.warnings():

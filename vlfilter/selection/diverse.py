@@ -89,6 +89,7 @@ def select_diverse(
     similarity: Similarity = "torch32",
     *,
     strict: bool = False,
+    device: str = "cpu",
     state: State | None = None,
     save: Callable[[State], None] | None = None,
     save_every: int = SAVE_EVERY,
@@ -100,6 +101,7 @@ def select_diverse(
     difficulties changes nothing. `similarity`: the arithmetic of the cosine (`diverse_similarity`). Near the end, where
     fewer than `neighbours` candidates are left, those get the penalty; with `strict`, `EndOfPoolError` is raised where
     the published procedure fails: it looks for neighbours only so far down the list of all rows as candidates are left.
+    On a GPU `device` neighbours are looked for there: in a fraction of the time, and the picks are the same.
     `save` is called with the state every `save_every` picks; a run given that `state` goes on as if never stopped.
 
     Raises `VlfilterError` for a budget larger than the pool, difficulties that are not finite, ids that occur twice or
@@ -117,7 +119,8 @@ def select_diverse(
     current = values[np.array(order, np.int64)].tolist()
     base = float(difficulty.values.min()) if penalty == "offset_free" and len(rows) else 0.0
     queue = HardestFirst(values, alive)
-    near = Neighbours(features, similarity, neighbours, rows[alive]) if neighbours and (gamma or strict) else None
+    wanted_at_all = neighbours and (gamma or strict)
+    near = Neighbours(features, similarity, neighbours, rows[alive], device) if wanted_at_all else None
     place_of = np.full(len(features.matrix), -1, np.int64)
     place_of[rows] = np.arange(len(rows))
     unprepared = np.ones(len(rows), bool)

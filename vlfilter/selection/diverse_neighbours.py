@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 
 from vlfilter.data.features import Features
 from vlfilter.selection.diverse_similarity import Similarity, cosine_of, rounding
+
+if TYPE_CHECKING:
+    from vlfilter.selection.diverse_device import DeviceProducts
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -27,10 +32,11 @@ class Neighbours:
 
     Candidates are rows of `features.matrix`; those that were `remove`d are neighbours no more. A list made by a matrix
     product is right up to rounding, at most `slack / 2` a value: whatever lies within `slack` of the k-th is computed
-    again by the deciding cosine, so that neither threads, tiles, batches nor the BLAS change a choice.
+    again by the deciding cosine, so that neither threads, tiles, batches, the BLAS nor a GPU change a choice. On a
+    `device` other than the CPU all rows lie there in float32, and lists are made there.
     """
 
-    def __init__(self, features: Features, similarity: Similarity, count: int, candidates: Rows):
+    def __init__(self, features: Features, similarity: Similarity, count: int, candidates: Rows, device: str = "cpu"):
         rows = len(features.matrix)
         self.features = features
         self.count = count
@@ -49,6 +55,7 @@ class Neighbours:
         self._length = list_length(count)
         self._exhausted = 0
         self._batch = FEWEST
+        self._device = None if device == "cpu" else _on_device(features, device)
         self._made = 0  # lists in the last batch, and how many of any batch were asked for since
         self._used = 0
 
@@ -129,15 +136,19 @@ class Neighbours:
         """The same from all rows, where many are as similar as the last one of the list."""
         self.whole_rows += 1
         one = self._normalised(np.array([row]))[0]
-        sims = np.empty(len(self._alive), np.float32)
-        for start in range(0, len(sims), TILE):
-            sims[start : start + TILE] = self._tile(start) @ one
+        sims = self._device.with_all(one) if self._device is not None else self._with_all(one)
         sims *= self._scale
         sims[~self._alive] = -np.inf
         if self._left <= self.count:
             return np.flatnonzero(self._alive)
         last = np.partition(sims, len(sims) - self.count)[len(sims) - self.count]
         return np.flatnonzero(sims >= last - self._slack)
+
+    def _with_all(self, one: Floats) -> Floats:
+        sims = np.empty(len(self._alive), np.float32)
+        for start in range(0, len(sims), TILE):
+            sims[start : start + TILE] = self._tile(start) @ one
+        return sims
 
     def _cosines(self, rows: Rows, row: int) -> Floats:
         one = self.features.matrix[row].astype(np.float32)
@@ -157,7 +168,10 @@ class Neighbours:
     def _best(self, rows: Rows) -> tuple[Rows, Floats]:
         """(rows [b, K], cosines [b, K] in descending order) up to rounding; rows not alive count as 0."""
         ones = self._normalised(rows)
-        best = _Best(len(rows), min(self._length, len(self._alive)))
+        length = min(self._length, len(self._alive))
+        if self._device is not None:
+            return self._device.best(ones, self._scale, length)
+        best = _Best(len(rows), length)
         for start in range(0, len(self._alive), TILE):
             tile = self._tile(start)
             sims = ones @ tile.T
@@ -224,6 +238,12 @@ class _Best:
         if len(self._found[0][0]) == self.rows * self.length:
             self.full = True
             self.least = self._found[0][2].reshape(self.rows, self.length)[:, -1]
+
+
+def _on_device(features: Features, device: str) -> DeviceProducts:
+    from vlfilter.selection.diverse_device import DeviceProducts
+
+    return DeviceProducts(features.matrix, device)
 
 
 def _inverse_lengths(matrix: npt.NDArray[np.floating]) -> Floats:

@@ -96,10 +96,12 @@ def select_samples(
     annotations: str | None = None,
     selected: str | None = None,
     work: str | None = None,
+    device: str = "auto",
 ) -> SelectSummary:
     """Write `rank, id, difficulty, penalty` of every pick to `output` and, from the preprocessed `annotations`, the
     picks' entries to `selected`. What is there already and was made from the same is kept; a selection that was stopped
-    goes on from `output`.state.npz. Rows that are no candidates are listed in `output`.left_out.parquet.
+    goes on from `output`.state.npz. Rows that are no candidates are listed in `output`.left_out.parquet. `device` decides
+    how fast it is (a GPU is the fastest), never what is picked.
 
     Raises `VlfilterError` for unusable files or settings, and when the pool is smaller than the budget.
     """
@@ -117,6 +119,8 @@ def select_samples(
         pool = _without_hardest(pool, settings.skip_hardest, reasons)
         budget = resolve_budget(settings.budget, len(pool))
         check_within(budget, len(pool))
+        from vlfilter.models.device import resolve_device  # loads torch
+
         fingerprint = digest({"state": shared, "code": CODE})
         state = read_state(output, fingerprint)
         picks = select_diverse(
@@ -128,6 +132,7 @@ def select_samples(
             settings.penalty,
             settings.similarity,
             strict=settings.strict,
+            device=resolve_device(device),
             state=state,
             save=saver(output, fingerprint),
         )
