@@ -100,8 +100,8 @@ def select_samples(
 ) -> SelectSummary:
     """Write `rank, id, difficulty, penalty` of every pick to `output` and, from the preprocessed `annotations`, the
     picks' entries to `selected`. What is there already and was made from the same is kept; a selection that was stopped
-    goes on from `output`.state.npz. Rows that are no candidates are listed in `output`.left_out.parquet. `device` decides
-    how fast it is (a GPU is the fastest), never what is picked.
+    goes on from `output`.state.npz. Rows that are no candidates are listed in `output`.left_out.parquet.
+    `device` decides how fast it is (a GPU is the fastest), never what is picked.
 
     Raises `VlfilterError` for unusable files or settings, and when the pool is smaller than the budget.
     """
