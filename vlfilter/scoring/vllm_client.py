@@ -48,25 +48,32 @@ class VllmClient:
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._tls: Any = httpx.create_ssl_context() if self.base_url.startswith("https") else False
 
-    def served(self, names: Sequence[str]) -> ServedModel:
-        """The first of `names` that the server has. Raises `VlfilterError` (`ServerError` when nothing answers)."""
+    def models(self) -> dict[str, int]:
+        """What is served, with the longest sequence of each (0: not told).
+
+        Raises `VlfilterError` for what is no such server (`ServerError` when nothing answers).
+        """
         try:
             response = httpx.get(f"{self.base_url}/models", headers=self._headers, timeout=10, verify=self._tls)
         except (httpx.TransportError, httpx.InvalidURL) as error:
             raise ServerError(f"no server answers at {self.base_url} ({_told(error)}). {STARTING}") from None
         self._refused_key(response.status_code)
         try:
-            models = {str(model["id"]): model for model in response.json()["data"]} if response.is_success else None
-        except (ValueError, KeyError, TypeError):
-            models = None
-        if models is None:
+            if not response.is_success:
+                raise ValueError
+            return {str(model["id"]): int(model.get("max_model_len") or 0) for model in response.json()["data"]}
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise VlfilterError(
                 f"{self.base_url} is no OpenAI API (GET /models gave HTTP {response.status_code}): "
                 "--base-url ends with /v1, as in http://127.0.0.1:8000/v1."
-            )
+            ) from None
+
+    def served(self, names: Sequence[str]) -> ServedModel:
+        """The first of `names` that the server has. Raises `VlfilterError` as `models` does, and where it has none."""
+        models = self.models()
         for name in names:
             if name in models:
-                return ServedModel(name, int(models[name].get("max_model_len") or 0))
+                return ServedModel(name, models[name])
         raise VlfilterError(
             f"the server at {self.base_url} does not serve {names[0]}; it has {', '.join(models) or 'nothing'}. Serve "
             "the same checkpoint, or name it with the option served_model."
