@@ -114,7 +114,7 @@ def test_the_same_on_s3(s3: str, params: ScoreParams, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"scorer": ["unifilterr"], "model": {}}, "needs a model"),
+        ({"scorer": ["unifilterr"], "model": {}}, "no scorer is called 'unifilterr'"),
         (
             {"scorer": ["unifilterr"], "model": {"unifilterr": "x"}},
             "no scorer is called 'unifilterr'. Known: clip_score, ",

@@ -64,6 +64,7 @@ def build_report(scores_url: str, output_html: str, where: str | None = None, th
         shards=len(scores.shards),
         rows=max((one.rows for one in statistics), default=0),
         statistics=statistics,
+        flagged=[(c, n, n / one.rows if one.rows else None) for one in statistics for c, n in one.flags.items()],
         incomplete=[one for one in statistics if one.shards < len(scores.shards)],
         plots=[_plot(distribution, shown) for distribution in distributions],
         matrix=_matrix(correlations) if correlations else None,

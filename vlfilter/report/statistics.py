@@ -74,12 +74,15 @@ class Failure:
 
 @dataclass(frozen=True)
 class ScorerStatistics:
+    """`flags` counts the rows in which each yes-or-no column says yes."""
+
     scorer: str
     shards: int
     rows: int
     statuses: dict[str, int]
     distributions: tuple[Distribution, ...]
     failures: tuple[Failure, ...]
+    flags: dict[str, int]
 
 
 def metrics(scores: Scores, scorer: str) -> list[str]:
@@ -93,28 +96,40 @@ def metrics(scores: Scores, scorer: str) -> list[str]:
     return [f"{scorer}.{field.name}" for field in floats or numeric]
 
 
+def flags(scores: Scores, scorer: str) -> list[str]:
+    """The names of a scorer's yes-or-no columns, as `scorer.column`."""
+    return [f"{scorer}.{field.name}" for field in scores.schemas[scorer] if pa.types.is_boolean(field.type)]
+
+
 def collect(scores: Scores, scorer: str) -> ScorerStatistics:
     """Statistics over all tables of one scorer."""
     mine = scores.of(scorer)
-    columns = metrics(scores, scorer)
+    columns, yes_or_no = metrics(scores, scorer), flags(scores, scorer)
     statuses: Counter[str] = Counter()
+    flagged: Counter[str] = Counter({column: 0 for column in yes_or_no})
     failures: Counter[tuple[str, str]] = Counter()
     examples: dict[tuple[str, str], str] = {}
     moments = {column: _Moments() for column in columns}
     rows = 0
     status, reason = f"{scorer}.status", f"{scorer}.reason"
 
-    def first_pass(shard: str, table: pa.Table) -> tuple[int, Counter[str], Counter[tuple[str, str]], dict, list]:
+    def first_pass(
+        shard: str, table: pa.Table
+    ) -> tuple[int, Counter[str], Counter[str], Counter[tuple[str, str]], dict, list]:
         failed = table.select([status, reason]).filter(pc.fill_null(pc.not_equal(table[status], Status.OK.value), True))
         kinds = [(str(s), _DIGITS.sub("#", r or "")) for s, r in zip(*failed.to_pydict().values(), strict=True)]
         new = set(kinds) - examples.keys()
         found = _examples(mine, shard, table[status], table[reason], new) if new else {}
         values = [_Moments.of(_finite(table[column])) for column in columns]
-        return table.num_rows, Counter(table[status].to_pylist()), Counter(kinds), found, values
+        said = Counter({column: pc.sum(table[column]).as_py() or 0 for column in yes_or_no})
+        return table.num_rows, Counter(table[status].to_pylist()), said, Counter(kinds), found, values
 
-    for count, of_status, of_kind, found, values in mine.map([*columns, status, reason], first_pass):
+    for count, of_status, of_flag, of_kind, found, values in mine.map(
+        [*columns, *yes_or_no, status, reason], first_pass
+    ):
         rows += count
         statuses += of_status
+        flagged.update(of_flag)
         for kind, times in of_kind.items():
             kind = kind if kind in failures or len(failures) < MAX_REASONS else (kind[0], OTHER)
             failures[kind] += times
@@ -128,6 +143,7 @@ def collect(scores: Scores, scorer: str) -> ScorerStatistics:
         {str(name): times for name, times in statuses.most_common()},
         tuple(_distributions(mine, columns, moments, rows)),
         tuple(Failure(*kind, times, examples[kind]) for kind, times in failures.most_common()),
+        dict(flagged),
     )
 
 

@@ -47,7 +47,7 @@ class Scorer(Protocol):
     The constructor takes `ScorerSettings`, is cheap, imports no torch, and raises `VlfilterError` when the model folder
     or an option is wrong. `load` brings the weights to the device, once. `prepare` runs in several threads at a time,
     before and beside `score`; `score` runs in one thread. A scorer never opens a shard, never retries, never logs
-    progress: the engine does that once for all.
+    progress: the engine does that once for all. One that works without a model says so with `needs_model = False`.
     """
 
     name: str

@@ -7,7 +7,30 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from vlfilter.errors import VlfilterError
-from vlfilter.scoring.base import Remote, Scorer, ScorerSettings, make_scorer
+from vlfilter.scoring.base import Remote, Scorer, ScorerSettings, make_scorer, scorer_class
+
+
+class Dispatch(BaseModel):
+    """Where the groups of shards run."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    mode: Literal["inline", "deployment"] = Field(
+        default="inline",
+        description="inline: in the run's own process. deployment: as flow runs of their own, which workers take, "
+        "one a GPU; without a Prefect server they run inline all the same.",
+    )
+    deployment: str = Field(
+        default="score-shard-group/gpu",
+        pattern=r"^[^/]+/[^/]+$",
+        description="FLOW/NAME of the deployment that takes groups.",
+    )
+    in_flight: int = Field(
+        default=16, ge=1, le=200, description="Groups handed out at a time; no fewer than there are workers."
+    )
+    max_attempts: int = Field(
+        default=3, ge=1, le=10, description="How often a group is handed out when its run crashes."
+    )
 
 
 class ScoreParams(BaseModel):
@@ -43,6 +66,7 @@ class ScoreParams(BaseModel):
     workers: int = Field(default=2, ge=1, le=256, description="Threads that read and decode beside the model.")
     shards_in_flight: int = Field(default=2, ge=1, le=64, description="Shards that one process works on at a time.")
     group_size: int = Field(default=200, ge=1, le=200, description="Shards in one group of tasks.")
+    dispatch: Dispatch = Field(default_factory=Dispatch, description="Where the groups of shards run.")
     options: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
         description="Further options of a scorer, by its name.",
@@ -57,10 +81,10 @@ class ScoreParams(BaseModel):
         return output
 
     def settings(self, scorer: str) -> ScorerSettings:
-        if scorer not in self.model:
+        if scorer not in self.model and getattr(scorer_class(scorer), "needs_model", True):
             raise VlfilterError(f"scorer {scorer!r} needs a model: give --model {scorer}=FOLDER_OR_HUB_NAME.")
         return ScorerSettings(
-            model=self.model[scorer],
+            model=self.model.get(scorer, ""),
             device=self.device,
             # Told from the parameters alone, so that a laptop and a GPU worker agree on what makes a table stale.
             dtype=self.dtype if self.dtype != "auto" else "bfloat16" if self.device.startswith("cuda") else "float32",
