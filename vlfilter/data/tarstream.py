@@ -27,6 +27,8 @@ ZEROS = bytes(BLOCK)
 BUFFER = 256 * 1024
 MAX_HEADER_BYTES = 2**20  # long names and pax records; more than this is damage or an attack
 MAX_SIZE = 2**62
+MAX_RATIO = 200  # unpacked to packed: images hardly shrink, texts some five times; far more is a bomb
+MIN_UNPACKED = 2**30  # so much may always come, so that a small tar of blanks is none
 
 FILE = "file"
 DIRECTORY = "directory"
@@ -63,11 +65,14 @@ class _CutError(Exception):
 
 
 class _Raw(io.RawIOBase):
-    """The file in storage. Remembers its own failures, to tell a broken network from a broken gzip stream."""
+    """The file in storage. Remembers its own failures, to tell a broken network from a broken gzip stream, and takes
+    an end before the size that was listed for one: a connection may end early and say that this was all."""
 
-    def __init__(self, file: Any, url: str):
+    def __init__(self, file: Any, shard: Shard):
         self.file = file
-        self.url = url
+        self.url = shard.url
+        self.listed = shard.size
+        self.count = 0
         self.failed = False
 
     def readable(self) -> bool:
@@ -82,6 +87,13 @@ class _Raw(io.RawIOBase):
         except Exception as error:  # object stores raise their own families of errors
             self.failed = True
             raise OSError(f"{self.url} cannot be read: {type(error).__name__}: {error}") from error
+        if not data and self.count < self.listed:
+            self.failed = True
+            raise OSError(
+                f"{self.url} ended at byte {self.count} of {self.listed}: it was cut off on the way, or has been "
+                "replaced since it was listed"
+            )
+        self.count += len(data)
         buffer[: len(data)] = data
         return len(data)
 
@@ -101,7 +113,7 @@ class TarStream:
         self.url = shard.url
         self.offset = 0
         self.damage = ""
-        self._raw = _Raw(_open(shard.url), shard.url)
+        self._raw = _Raw(_open(shard.url), shard)
         file = io.BufferedReader(self._raw, BUFFER)
         self._file: Any = file
         try:
@@ -115,6 +127,7 @@ class TarStream:
         except BaseException:
             self.close()
             raise
+        self._packed = self._file is not file
         if start.startswith(b"\x28\xb5\x2f\xfd"):
             self.close()
             raise ShardError(f"shard {self.url} is compressed with zstd: decompress it, or use gzip, bzip2 or xz.")
@@ -131,6 +144,9 @@ class TarStream:
             self.damage = f"the compressed data is cut short or damaged ({error})"
             return b""
         self.offset += len(data)
+        if self._packed and self.offset > MIN_UNPACKED + MAX_RATIO * self._raw.count:
+            self.damage = f"{self._raw.count} bytes have unpacked to {self.offset}, which no tar of images does"
+            return b""
         return data
 
     def skip(self, size: int) -> int:
