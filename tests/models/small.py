@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import (
+    Blip2VisionConfig,
     CLIPVisionConfig,
     Gemma2Config,
     LlamaConfig,
@@ -34,12 +35,14 @@ PIXELS = 24
 TOWERS: dict[str, Any] = {
     "siglip": lambda: SiglipVisionConfig(**SIZE, image_size=PIXELS, patch_size=4),
     "clip": lambda: CLIPVisionConfig(**SIZE, image_size=PIXELS, patch_size=4, projection_dim=16),
+    "eva": lambda: Blip2VisionConfig(**SIZE, image_size=PIXELS, patch_size=4),
 }
 PROJECTORS = {
     "aapool_mlp": ProjectorConfig("aapool_mlp", 4),
     "linear": ProjectorConfig("linear"),
     "mlp2x_gelu": ProjectorConfig("mlp2x_gelu"),
     "identity": ProjectorConfig("identity"),
+    "concat4": ProjectorConfig("concat4"),
 }
 
 

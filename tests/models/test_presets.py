@@ -8,6 +8,7 @@ from transformers import CLIPModel
 
 from tests.models import small
 from vlfilter.errors import VlfilterError
+from vlfilter.models.preprocess import CLIP_MEAN, CLIP_STD
 from vlfilter.models.presets import (
     CLIP_PRESETS,
     VLM_PRESETS,
@@ -48,6 +49,23 @@ def test_other_unifilters(name: str, millions: float) -> None:
 def test_clips(name: str, parameters: int) -> None:
     with empty_parameters():
         assert count(CLIPModel(CLIP_PRESETS[name])) == parameters
+
+
+def test_minigpt_v2_has_the_published_parameters() -> None:
+    with empty_parameters():
+        model = VisionLanguageModel(vlm_config("minigpt_v2_7b"))
+    block = 2 * 2 * 1408 + 1408 * 3 * 1408 + 3 * 1408 + 1408 * 1408 + 1408 + 2 * 1408 * 6144 + 6144 + 1408
+    tower = 39 * block + (14 * 14 * 3 + 1) * 1408 + (1 + 1 + 1024) * 1408 + 2 * 1408  # ends in ln_vision
+    llama = 6_738_415_616 - 32_000 * 4096  # Llama 2 7B without its head
+    parts = [count(part) for part in (model.body, model.vision, model.projector, model.lm_head)]
+    assert parts == [llama, tower, 5632 * 4096 + 4096, 32_000 * 4096]
+    assert (model.image_tokens, model.vision.layers_run) == (256, 39)
+
+
+def test_minigpt_v2_ignores_an_image_s_aspect_ratio() -> None:
+    images = vlm_images("minigpt_v2_7b")
+    assert (images.height, images.width, images.resize, images.resample) == (448, 448, "squash", 3)
+    assert (images.mean, images.std) == (CLIP_MEAN, CLIP_STD)
 
 
 def test_siglip2_resizes_bilinearly() -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from vlfilter.errors import VlfilterError
 from vlfilter.models.projectors import AvgPoolProjector, ProjectorConfig, build_projector, image_tokens
+
+PUBLISHED = Path(__file__).parents[1] / "fixtures" / "data_engine" / "v2"
 
 ROW = [28, 30, 32, 34, 37, 39, 41, 43, 46, 48, 50, 52]
 COLUMN = [28, 82, 136, 190, 271, 325, 379, 433, 514, 568, 622, 676]
@@ -48,10 +53,24 @@ def test_projected_numbers() -> None:
     assert float(out.sum()) == pytest.approx(8.00857345, abs=1e-4)
 
 
+def test_four_neighbours_are_one_token() -> None:
+    told = {name: torch.from_numpy(value) for name, value in np.load(PUBLISHED / "vit_concat4.npz").items()}
+    width = told["vit_out_with_cls"].shape[-1]
+    projector = build_projector(ProjectorConfig("concat4"), width, 4 * width)
+    with torch.no_grad():
+        projector.weight.copy_(torch.eye(4 * width))
+        projector.bias.zero_()
+        out = projector(told["vit_out_with_cls"][:, 1:])
+    assert torch.equal(out, told["concat"])
+    with pytest.raises(VlfilterError, match="a multiple of 4 patches, not 17"):
+        projector(told["vit_out_with_cls"])
+
+
 @pytest.mark.parametrize(
     ("kind", "names"),
     [
         ("linear", {"weight", "bias"}),
+        ("concat4", {"weight", "bias"}),
         ("identity", set()),
         ("mlp2x_gelu", {"0.weight", "0.bias", "2.weight", "2.bias"}),
         ("mlp3x_gelu", {"0.weight", "0.bias", "2.weight", "2.bias", "4.weight", "4.bias"}),
@@ -68,6 +87,7 @@ def test_names_are_the_published_ones(kind: str, names: set[str]) -> None:
 def test_tokens_per_image() -> None:
     assert image_tokens(ProjectorConfig("aapool_mlp", 144), 729) == 144
     assert image_tokens(ProjectorConfig("linear"), 729) == 729
+    assert image_tokens(ProjectorConfig("concat4"), 1024) == 256
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,29 @@ def test_only_the_answers_are_learnt(name: str, expected: list[tuple[str, bool]]
     assert shown(byte_level(), encoder(name).encode(sample)) == expected
 
 
+def test_minigpt_v2_s_turns_begin_anew_and_its_answers_are_tokenised_apart() -> None:
+    tokenizer = sentence_piece()
+    tokens = encoder("minigpt_v2", tokenizer).encode(row("<image>\nRate it.", "85", "And now?", "7"))
+    asked, again = "[INST] <Img>◆</Img> Rate it.  [/INST]", "<s>[INST] And now?  [/INST]"
+    byte_tokens = encoder("minigpt_v2").encode(row("<image>\nRate it.", "85", "And now?", "7"))
+    assert shown(byte_level(), byte_tokens) == [
+        (f"<s>{asked}", False), ("85</s>", True), (again, False), ("7</s>", True)
+    ]  # fmt: skip
+    start, end = tokenizer.control.token_to_id("<s>"), tokenizer.control.token_to_id("</s>")
+    pieces = [asked.split("◆")[0], IMAGE, asked.split("◆")[1], "85", end, start, again.removeprefix("<s>"), "7", end]
+    expected = [start]
+    for piece in pieces:  # as the published code does: each with the blank that Llama's tokenizer puts before a text
+        expected += tokenizer.ids(piece) if isinstance(piece, str) else [piece]
+    assert tokens.ids == expected
+    joined = tokenizer.ids(f"{asked.split('◆')[1]}85")
+    assert tokenizer.ids(asked.split("◆")[1]) + tokenizer.ids("85") != joined, "together they have other tokens"
+
+
+def test_minigpt_v2_s_rows_without_an_image_have_one_blank() -> None:
+    tokens = encoder("minigpt_v2").encode(row("Rate it.", "85", image=None))
+    assert shown(byte_level(), tokens) == [("<s>[INST] Rate it. [/INST]", False), ("85</s>", True)]
+
+
 def test_the_plain_template_is_the_image_and_its_caption() -> None:
     tokens = encoder("plain").encode(row("Describe.\n<image>", "A cat."))
     assert shown(byte_level(), tokens) == [("<s>◆", False), ("A cat.\n", True)]
@@ -224,6 +247,9 @@ TEXT = st.text(st.sampled_from("ab 5\n.:Ü日<|>/s" + "\u00a0"), max_size=30) | 
 )
 
 
+PIECED = ("vicuna_v1", "llava_v1", "llava_v0", "minigpt_v2", "plain")  # of models with a tokenizer like Llama's
+
+
 @settings(max_examples=300, deadline=None)
 @given(
     name=st.sampled_from(sorted(TEMPLATES)),
@@ -236,7 +262,7 @@ def test_nothing_of_the_human_is_learnt(
     name: str, texts: list[tuple[str, str]], image: bool, piece: bool, limit: int
 ) -> None:
     """The human's characters are marked by a letter that nothing else has; no learnt token may hold one."""
-    tokenizer = sentence_piece() if piece and name in ("vicuna_v1", "llava_v1", "llava_v0", "plain") else byte_level()
+    tokenizer = sentence_piece() if piece and name in PIECED else byte_level()
     pairs = [(question.replace("<image>", "") + "Ω", answer) for question, answer in texts]
     first = ("<image>" if image else "") + pairs[0][0]
     spoken = [first, pairs[0][1], *(text for pair in pairs[1:] for text in pair)]

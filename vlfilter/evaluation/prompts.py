@@ -1,7 +1,8 @@
 """How a question and its candidates become tokens: the data engine's published form, and the house's templates.
 
-Source of the first: MLLM-DataEngine's evaluation (opendatalab, Apache-2.0), whose prompt differs from its own training
-(`<img>` in lower case, no start token); it stays so, for comparable numbers.
+Source of the first two: MLLM-DataEngine's evaluations (opendatalab, Apache-2.0), whose prompts differ from their own
+training: version 1 writes `<img>` in lower case and no start token, version 2 (MiniGPT-v2) a second start token and one
+blank less. They stay so, for comparable numbers.
 """
 
 from __future__ import annotations
@@ -44,28 +45,36 @@ class PromptForm:
 DATA_ENGINE = PromptForm(
     PUBLISHED, "###Human: <img>", "</img> ", "\n###Assistant: ", "The answer is", "", "###", bos=False, joined=False
 )
-FORMS = (PUBLISHED, *(name for name in TEMPLATES if name != "plain"))
+MINIGPT_V2 = PromptForm(
+    "minigpt_v2_published", "<s>[INST] <Img>", "</Img> ", " [/INST]", "", "", "</s>", bos=True, joined=False
+)
+FORMS = (PUBLISHED, MINIGPT_V2.name, *(name for name in TEMPLATES if name != "plain"))
 
 
 def house_form(template: Template, lead: str = "The answer is") -> PromptForm:
-    """A conversation template as a form; an answer is put as its training would see it."""
+    """A conversation template as a form; an answer is put as its training would see it.
+
+    One whose answers are tokenised apart has no lead: the prompt ends where the model begins.
+    """
+    apart = template.answers_apart
     return PromptForm(
         template.name,
-        head=f"{template.system}{template.user}",
-        between="\n",
+        head=f"{template.system}{template.user}{template.image_start}",
+        between=template.image_end,
         tail=f"{template.user_end}{template.assistant}{template.answer_gap}",
-        lead=lead,
-        gap=" ",
+        lead="" if apart else lead,
+        gap="" if apart else " ",
         end=template.assistant_end,
         bos=True,
-        joined=True,
+        joined=not apart,
     )
 
 
 def prompt_form(name: str) -> PromptForm:
     """A form by name. Raises `VlfilterError` for an unknown one."""
-    if name == PUBLISHED:
-        return DATA_ENGINE
+    for form in (DATA_ENGINE, MINIGPT_V2):
+        if name == form.name:
+            return form
     if name not in FORMS:
         raise VlfilterError(f"no prompt template is called {name!r}. There are: auto, {', '.join(FORMS)}.")
     return house_form(TEMPLATES[name])

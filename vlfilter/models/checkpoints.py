@@ -30,7 +30,7 @@ from vlfilter.models.preprocess import ImageSettings, image_settings, preprocess
 from vlfilter.models.projectors import image_tokens
 from vlfilter.models.quantize import Quantize, check_quantize, quantize_linears
 from vlfilter.models.tokenizer import TextTokenizer, load_tokenizer
-from vlfilter.models.vision import VisionConfig, vision_config
+from vlfilter.models.vision import CLASS_TOKEN, VisionConfig, vision_config
 from vlfilter.models.vlm import VisionLanguageModel, VlmConfig
 from vlfilter.models.weights import (
     SHARD_BYTES,
@@ -70,7 +70,7 @@ class OpenedVlm:
         """Positions that one image takes in the sequence."""
         tower = self.config.vision
         patches = (int(tower.image_size) // int(tower.patch_size)) ** 2
-        if tower.model_type == "clip_vision_model" and self.config.select_feature == "cls_patch":
+        if tower.model_type in CLASS_TOKEN and self.config.select_feature == "cls_patch":
             patches += 1
         return image_tokens(self.config.projector, patches)
 

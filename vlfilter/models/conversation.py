@@ -1,7 +1,7 @@
 """Conversation templates: how turns become the text that a published checkpoint was trained on.
 
 Sources: LLaVA's `conversation.py` and LLaVA-Unified's, whose Qwen template is not Qwen's stock one (no line break after
-`<|im_end|>`, no full stop in the system message).
+`<|im_end|>`, no full stop in the system message); MiniGPT-v2's training code.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ _CURIOUS = (
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A piece of a training sample: from the `data` or written by the template, `learnt` or not."""
+    """A piece of a training sample: from the `data` or written by the template, `learnt` or not; `apart`: no token
+    begins before it."""
 
     text: str
     data: bool = False
     learnt: bool = False
+    apart: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,10 @@ class Template:
 
     `answer_gap` stands before the answer's text in training (LLaVA writes `ASSISTANT: 85`) and is learnt with it: a
     prompt ends before the gap, so the model itself writes it.
+
+    `image_start` and `image_end` stand around an image, before its question; `later` before every human's text but the
+    first. `text_user_end` is `user_end` of a conversation without an image. `answers_apart`: question and answer are
+    tokenised each for itself, which Llama's tokenizer tells in a blank before the answer.
     """
 
     name: str
@@ -43,6 +49,11 @@ class Template:
     assistant: str
     assistant_end: str
     answer_gap: str = ""
+    image_start: str = ""
+    image_end: str = "\n"
+    later: str = ""
+    text_user_end: str | None = None
+    answers_apart: bool = False
 
     def prompt(self, message: str) -> str:
         """One question, up to where the model answers."""
@@ -51,17 +62,20 @@ class Template:
     def turns(self, pairs: Sequence[tuple[str, str]], image: int | None = None) -> list[Stretch]:
         """(question, answer) pairs as stretches of text; joined they are the training sample.
 
-        `<image>` stands before question number `image`.
+        `<image>` stands before question number `image`; a blank or line break behind it only where a question follows.
         """
         stretches: list[Stretch] = []
+        alone = image is None and self.text_user_end is not None
+        user_end = self.text_user_end if alone else self.user_end
         for i, (question, answer) in enumerate(pairs):
+            after = self.image_end if question else self.image_end.rstrip()
             stretches += [
-                Stretch(f"{self.system if i == 0 else ''}{self.user}"),
-                Stretch(IMAGE_PLACEHOLDER if i == image else ""),
+                Stretch(f"{self.later if i else self.system}{self.user}"),
+                Stretch(f"{self.image_start}{IMAGE_PLACEHOLDER}{after}" if i == image else ""),
                 Stretch(question, data=True),
-                Stretch(f"{self.user_end}{self.assistant}"),
-                Stretch(self.answer_gap, learnt=True),
-                Stretch(answer, data=True, learnt=True),
+                Stretch(f"{user_end}{self.assistant}"),
+                Stretch(self.answer_gap, learnt=True, apart=self.answers_apart),
+                Stretch(answer, data=True, learnt=True, apart=self.answers_apart),
                 Stretch(self.assistant_end, learnt=True),
             ]
         return [stretch for stretch in stretches if stretch.text]
@@ -83,10 +97,15 @@ TEMPLATES = {
             "<|im_start|>assistant\n",
             "<|im_end|>",
         ),
+        # the blank before [/INST] is a second one where there is an image: MiniGPT-v2's data sets bring it along
+        Template(
+            "minigpt_v2", "", "[INST] ", "  ", "[/INST]", "</s>", image_start="<Img>", image_end="</Img> ",
+            later="<s>", text_user_end=" ", answers_apart=True,
+        ),
         # projector pre-training: the image, then its caption and a line break
         Template("plain", "", "", "", "", "\n"),
     )
-}
+}  # fmt: skip
 TRAINED_WITH = {"llama": "vicuna_v1", "qwen2": "qwen_instruct", "qwen3": "qwen_instruct"}
 
 

@@ -48,8 +48,8 @@ class ImageSettings:
 def image_settings(folder: Path, tower: str, image_size: int) -> ImageSettings:
     """The settings of a tower: its preprocessor_config.json where there is one, else the defaults of its type.
 
-    `tower` is `clip_vision_model` or `siglip_vision_model`. Raises `VlfilterError` when the file asks for something
-    else than resize, centre crop, rescale and normalise, or for another size than the tower has.
+    `tower` is the type of its configuration (`clip_vision_model`, …). Raises `VlfilterError` when the file asks for
+    something else than resize, centre crop, rescale and normalise, or for another size than the tower has.
     """
     path = folder / "preprocessor_config.json"
     config = read_json(path) if path.is_file() else None
@@ -70,6 +70,8 @@ def image_settings(folder: Path, tower: str, image_size: int) -> ImageSettings:
 def default_settings(tower: str, image_size: int) -> ImageSettings:
     if tower == "clip_vision_model":
         return ImageSettings(image_size, image_size, "shortest", image_size, mean=CLIP_MEAN, std=CLIP_STD)
+    if tower == "blip_2_vision_model":  # as LAVIS evaluates: bicubic, the aspect ratio ignored
+        return ImageSettings(image_size, image_size, mean=CLIP_MEAN, std=CLIP_STD)
     return ImageSettings(image_size, image_size)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from transformers import (
+    Blip2VisionConfig,
     CLIPConfig,
     CLIPModel,
     CLIPTextConfig,
@@ -46,6 +47,19 @@ _VICUNA_13B = LlamaConfig(
     vocab_size=32000, hidden_size=5120, intermediate_size=13824, num_hidden_layers=40, num_attention_heads=40,
     num_key_value_heads=40, max_position_embeddings=4096, rms_norm_eps=1e-5,
 )  # fmt: skip
+_LLAMA2_7B = LlamaConfig(
+    vocab_size=32000, hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32,
+    num_key_value_heads=32, max_position_embeddings=4096, rms_norm_eps=1e-5,
+)  # fmt: skip
+_TINY_LLAMA = LlamaConfig(
+    vocab_size=1000, hidden_size=64, intermediate_size=192, num_hidden_layers=3, num_attention_heads=4,
+    num_key_value_heads=4, max_position_embeddings=2048,
+)  # fmt: skip
+_EVA_448 = Blip2VisionConfig(image_size=448)  # transformers' defaults are ViT-g/14 without its last block
+_TINY_EVA = Blip2VisionConfig(
+    hidden_size=64, intermediate_size=192, num_hidden_layers=3, num_attention_heads=4, image_size=48, patch_size=8,
+    initializer_range=0.02,
+)  # fmt: skip
 _QWEN25_INSTRUCT = Qwen2Config.from_dict(
     _QWEN25_1_5B.to_dict() | {"vocab_size": 151936, "max_position_embeddings": 32768}
 )
@@ -75,7 +89,8 @@ _TINY_SIGLIP = SiglipVisionConfig(
 
 @dataclass(frozen=True, slots=True)
 class VlmPreset:
-    """A model's parts; `tower` is the hub name of its published vision tower, empty for the tiny ones."""
+    """A model's parts; `tower` is the hub name of its published vision tower, empty for the tiny ones and where it is
+    a file; `template` what it is asked in, where its language model does not tell."""
 
     body: Any
     vision: Any
@@ -85,6 +100,7 @@ class VlmPreset:
     select_feature: str = "patch"
     select_layer: int = -1
     head: Head = "score"
+    template: str = ""
 
 
 VLM_PRESETS: dict[str, VlmPreset] = {
@@ -119,6 +135,13 @@ VLM_PRESETS: dict[str, VlmPreset] = {
     ),
     "mlm_filter_tiny": VlmPreset(
         _TINY_QWEN, _TINY_SIGLIP, ProjectorConfig("aapool_mlp", 9), max_length=2048, head="lm"
+    ),
+    "minigpt_v2_7b": VlmPreset(
+        _LLAMA2_7B, _EVA_448, ProjectorConfig("concat4"), max_length=4096, head="lm", template="minigpt_v2"
+    ),
+    # 48 px images, 36 patches in 9 tokens, 0.6 million parameters
+    "minigpt_v2_tiny": VlmPreset(
+        _TINY_LLAMA, _TINY_EVA, ProjectorConfig("concat4"), max_length=2048, head="lm", template="minigpt_v2"
     ),
     # the demo's UniFilter with a language model's head
     "mlm_filter_demo": VlmPreset(
@@ -176,10 +199,11 @@ def vlm_config(name: str, *, vocab_size: int | None = None, num_labels: int = 1)
     """A preset's configuration, with the vocabulary of a tokenizer. Raises `VlfilterError` for an unknown name."""
     preset = _known(VLM_PRESETS, name)
     body = type(preset.body).from_dict(preset.body.to_dict() | ({"vocab_size": vocab_size} if vocab_size else {}))
+    named = {"mm_vision_tower": preset.tower, "mm_conversation_template": preset.template}
     return VlmConfig(
         body, preset.vision, preset.projector, num_labels=num_labels, max_length=preset.max_length,
         select_feature=preset.select_feature, select_layer=preset.select_layer, head=preset.head,
-        published={"mm_vision_tower": preset.tower} if preset.tower else {},
+        published={name: told for name, told in named.items() if told},
     )  # fmt: skip
 
 
@@ -194,7 +218,7 @@ def vlm_images(name: str) -> ImageSettings:
     """The preprocessing of a preset's vision tower."""
     preset = _known(VLM_PRESETS, name)
     settings = default_settings(preset.vision.model_type, int(preset.vision.image_size))
-    return ImageSettings(settings.height, settings.width, resample=KNOWN_RESAMPLE.get(preset.tower, settings.resample))
+    return replace(settings, resample=KNOWN_RESAMPLE.get(preset.tower, settings.resample))
 
 
 def build_clip(name: str, tokenizer: TextTokenizer | None = None, *, seed: int = 0) -> CLIPModel:

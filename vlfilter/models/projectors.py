@@ -18,7 +18,8 @@ from vlfilter.errors import VlfilterError
 
 @dataclass(frozen=True, slots=True)
 class ProjectorConfig:
-    """`kind` is `linear`, `identity`, `mlp{N}x_gelu` or `aapool_mlp`; only the last reads `tokens` (a square)."""
+    """`kind` is `linear`, `identity`, `mlp{N}x_gelu`, `concat4` or `aapool_mlp`; only the last reads `tokens` (a
+    square)."""
 
     kind: str = "aapool_mlp"
     tokens: int = 144
@@ -47,10 +48,26 @@ class AvgPoolProjector(nn.Module):
         return projected
 
 
+class ConcatProjector(nn.Linear):
+    """Each four neighbouring tokens in raster order (a strip, no square) as one vector, then linear: MiniGPT-v2's."""
+
+    together = 4
+
+    def __init__(self, vision_width: int, hidden: int):
+        super().__init__(self.together * vision_width, hidden)
+
+    def forward(self, features: Tensor) -> Tensor:
+        if features.shape[1] % self.together:
+            raise VlfilterError(f"concat4 needs a multiple of {self.together} patches, not {features.shape[1]}.")
+        return super().forward(features.unflatten(1, (-1, self.together)).flatten(2))
+
+
 def build_projector(config: ProjectorConfig, vision_width: int, hidden: int) -> nn.Module:
     """The projector's module. Raises `VlfilterError` for an unknown kind, or an identity between unequal widths."""
     if config.kind == "linear":
         return nn.Linear(vision_width, hidden)
+    if config.kind == "concat4":
+        return ConcatProjector(vision_width, hidden)
     if config.kind == "aapool_mlp":
         return AvgPoolProjector(vision_width, hidden, config.tokens)
     if config.kind == "identity":
@@ -63,12 +80,14 @@ def build_projector(config: ProjectorConfig, vision_width: int, hidden: int) -> 
             layers += [nn.GELU(), nn.Linear(hidden, hidden)]
         return nn.Sequential(*layers)
     raise VlfilterError(
-        f"unknown projector {config.kind!r}: known are linear, identity, mlp2x_gelu (any N), aapool_mlp."
+        f"unknown projector {config.kind!r}: known are linear, identity, mlp2x_gelu (any N), concat4, aapool_mlp."
     )
 
 
 def image_tokens(config: ProjectorConfig, patches: int) -> int:
     """How many positions of the language model one image takes, given the tower's features per image."""
+    if config.kind == "concat4":
+        return patches // ConcatProjector.together
     return config.tokens if config.kind == "aapool_mlp" else patches
 
 

@@ -1,4 +1,7 @@
-"""Vision towers: SigLIP (1 and fixed-resolution 2) and CLIP vision models of transformers, read at a chosen layer."""
+"""Vision towers of transformers, read at a chosen layer: SigLIP (1 and fixed-resolution 2), CLIP, and EVA-CLIP's ViT-g.
+
+EVA's is the vision model of BLIP-2, whose `post_layernorm` is LAVIS's `ln_vision`.
+"""
 
 from __future__ import annotations
 
@@ -7,30 +10,41 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from transformers import CLIPVisionConfig, CLIPVisionModel, SiglipVisionConfig, SiglipVisionModel
+from transformers import (
+    Blip2VisionConfig,
+    Blip2VisionModel,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+)
 
 from vlfilter.errors import VlfilterError
 
-VisionConfig: TypeAlias = Any  # CLIPVisionConfig or SiglipVisionConfig, whose fields are not typed
+VisionConfig: TypeAlias = Any  # one of the configurations below, whose fields are not typed
+EVA = "blip_2_vision_model"
 _KINDS: dict[str, tuple[type[Any], type[Any]]] = {
+    EVA: (Blip2VisionConfig, Blip2VisionModel),
     "clip_vision_model": (CLIPVisionConfig, CLIPVisionModel),
     "siglip_vision_model": (SiglipVisionConfig, SiglipVisionModel),
 }
+_WHOLE = {"clip": "clip_vision_model", "siglip": "siglip_vision_model", "blip-2": EVA}
+CLASS_TOKEN = ("clip_vision_model", EVA)  # towers whose first feature is of no patch
+_EVA_NORM_EPS = 1e-5  # LAVIS's ln_vision; the blocks have 1e-6
 
 
 def vision_config(config: Mapping[str, Any], origin: str) -> VisionConfig:
-    """The tower's configuration from its `config.json` (of a whole CLIP or SigLIP model, or of the vision part alone).
+    """The tower's configuration from its `config.json` (of a whole CLIP, SigLIP or BLIP-2 model, or of the vision part
+    alone).
 
     Raises `VlfilterError` for anything else; `origin` names it in the message.
     """
     part = config.get("vision_config") or config
-    kind = part.get("model_type") or {"clip": "clip_vision_model", "siglip": "siglip_vision_model"}.get(
-        str(config.get("model_type"))
-    )
+    kind = part.get("model_type") or _WHOLE.get(str(config.get("model_type")))
     if kind not in _KINDS:
         raise VlfilterError(
             f"{origin}: vision tower of type {kind or config.get('model_type')!r} is not supported; "
-            "known are CLIP, SigLIP, and SigLIP 2 of fixed resolution (not naflex)."
+            "known are CLIP, SigLIP, SigLIP 2 of fixed resolution (not naflex), and BLIP-2's EVA-CLIP."
         )
     known = {
         name: value for name, value in part.items() if name not in ("torch_dtype", "dtype", "transformers_version")
@@ -40,7 +54,8 @@ def vision_config(config: Mapping[str, Any], origin: str) -> VisionConfig:
 
 
 class VisionTower(nn.Module):
-    """A frozen encoder: pixels (N, 3, H, W) → features (N, patches, width) of one layer's output, before any norm.
+    """A frozen encoder: pixels (N, 3, H, W) → features (N, patches, width) of one layer's output, before any norm; of
+    EVA's, after its norm in float32, as MiniGPT-4 and v2 do.
 
     `select_layer` counts as the published code does: -1 is the last layer's output, -2 the one before it, 0 the
     embeddings. Layers above it, the final norm and the pooling head are not run. `select_feature` is `patch` (a class
@@ -56,7 +71,7 @@ class VisionTower(nn.Module):
         if not 0 <= self.layers_run <= depth:
             raise VlfilterError(f"mm_vision_select_layer {select_layer} does not exist in a tower of {depth} layers.")
         self.config = config
-        self.has_class_token = config.model_type == "clip_vision_model"
+        self.has_class_token = config.model_type in CLASS_TOKEN
         self.drop_class_token = self.has_class_token and select_feature == "patch"
         self.model = _KINDS[config.model_type][1](config)
 
@@ -73,8 +88,14 @@ class VisionTower(nn.Module):
     @torch.no_grad()
     def forward(self, pixels: Tensor) -> Tensor:
         hidden = self.model.embeddings(pixels)
-        if self.has_class_token:
+        eva = self.config.model_type == EVA
+        if self.config.model_type == "clip_vision_model":
             hidden = self.model.pre_layrnorm(hidden)
         for layer in self.model.encoder.layers[: self.layers_run]:
-            hidden = layer(hidden, None)
+            hidden = layer(hidden) if eva else layer(hidden, None)
+        if eva:
+            norm = self.model.post_layernorm
+            weights = (norm.weight.float(), norm.bias.float())
+            whole = nn.functional.layer_norm(hidden.float(), norm.normalized_shape, *weights, _EVA_NORM_EPS)
+            hidden = whole.to(hidden.dtype)
         return hidden[:, 1:] if self.drop_class_token else hidden

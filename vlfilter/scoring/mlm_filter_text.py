@@ -59,7 +59,8 @@ class Asker:
 
     def prompt(self, metric: str, caption: str) -> str:
         """The text of one question, with `<image>` where the image stands."""
-        return self.template.prompt(f"{IMAGE_PLACEHOLDER}\n{instruction(metric, caption, self.version)}")
+        image = f"{self.template.image_start}{IMAGE_PLACEHOLDER}{self.template.image_end}"
+        return self.template.prompt(f"{image}{instruction(metric, caption, self.version)}")
 
     def _ids(self, metric: str, caption: str) -> list[int]:
         head, text = self.prompt(metric, caption).split(IMAGE_PLACEHOLDER, 1)

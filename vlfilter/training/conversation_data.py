@@ -68,6 +68,9 @@ class ConversationEncoder:
         ids, labels = ([], []) if self.bos is None else ([self.bos], [IGNORED])
         text, roles = "", b""
         for stretch in self._stretches(row):
+            if stretch.apart:
+                self._flush(text, roles, ids, labels)
+                text, roles = "", b""
             if stretch.data:
                 text += stretch.text
                 roles += bytes([_LEARNT if stretch.learnt else _HUMAN]) * len(stretch.text)
@@ -106,7 +109,7 @@ class ConversationEncoder:
         asked = asked.replace(IMAGE_PLACEHOLDER, "").strip()
         if self.template.name == "plain":
             asked = ""
-        pairs[holders[0]] = (f"\n{asked}" if asked else "", answer)
+        pairs[holders[0]] = (asked, answer)
         return self.template.turns(pairs, image=holders[0])
 
     def _flush(self, text: str, roles: bytes, ids: list[int], labels: list[int]) -> None:
