@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import tarfile
+from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -82,8 +83,9 @@ def make_shards(shards: int, samples: int = SAMPLES) -> Path:
     unfinished = folder.with_suffix(".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
-    for number in range(shards):
-        _write_shard(unfinished / f"{number:08d}.tar", number, samples)
+    with ProcessPoolExecutor(min(shards, len(os.sched_getaffinity(0)))) as pool:
+        paths = [unfinished / f"{number:08d}.tar" for number in range(shards)]
+        list(pool.map(_write_shard, paths, range(shards), [samples] * shards))
     unfinished.rename(folder)
     return folder
 

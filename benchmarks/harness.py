@@ -41,6 +41,7 @@ QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
 }
+VISIBLE = {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0")}  # for what is to see the GPU
 
 
 def cache_folder() -> Path:
@@ -182,10 +183,21 @@ def machine() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "memory_gb": round(int(memory.split()[1]) * 1024 / 1e9, 1),
         "system": f"{platform.system()} {platform.release()}",
+        "gpu": _gpu(),
         "python": platform.python_version(),
         "packages": {package: _version(package) for package in PACKAGES},
         "load": round(os.getloadavg()[0], 2),
     }
+
+
+def _gpu() -> str:
+    """The first GPU's name; empty without one. Asked of the driver, so that no library is loaded here."""
+    try:
+        asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        told = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=20).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return told.strip().partition("\n")[0]
 
 
 def _version(package: str) -> str:

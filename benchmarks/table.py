@@ -12,7 +12,7 @@ BENCHMARKS = (
     "clip_score",
     "unifilter",
     "data_path",
-    "data_path_gpu",
+    "gpu",
     "mlm_filter",
     "second_run",
     "select_rows",
@@ -57,9 +57,10 @@ def section(record: dict[str, Any], purpose: str) -> str:
         rows.append(f"| {line['what']} | {value} | {line['limit']} | {met} | {beside} |")
     machine = record["machine"]
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    gpu = f" with one {machine['gpu']}" if machine.get("gpu") else ""
     rows.append(
         f"\n`{record['command']}` at commit {record['commit']}, {record['date']}: {machine['cores']} cores "
-        f"{machine['cpu']}, {machine['memory_gb']} GB, load {machine['load']} at the end; "
+        f"{machine['cpu']}{gpu}, {machine['memory_gb']} GB, load {machine['load']} at the end; "
         f"Python {machine['python']}, {packages}. [All figures](results/{record['benchmark']}.json)\n"
     )
     return "\n".join(rows)

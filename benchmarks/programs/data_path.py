@@ -1,6 +1,6 @@
 """Scores tars with the engine and with the model alone on batches made beforehand, by turns, in one process.
 
-Takes `ScoreParams` for one scorer `unifilter` as JSON; the last line is what was measured, as JSON.
+Takes `ScoreParams` for one scorer as JSON; the last line is what was measured, as JSON.
 """
 
 from __future__ import annotations
@@ -9,60 +9,25 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.programs.bare import Bare
 from vlfilter.data.decode import Limits
 from vlfilter.data.reader import ShardReader
 from vlfilter.data.samples import SampleError
 from vlfilter.data.shards import Shard, list_shards
-from vlfilter.models.preprocess import normalised_chunks
 from vlfilter.scoring.base import Prepared
-from vlfilter.scoring.batching import BatchRunner, cut_batches
+from vlfilter.scoring.batching import BatchRunner
 from vlfilter.scoring.engine import EngineSettings, score_shard
 from vlfilter.scoring.loaded import load_runners
 from vlfilter.scoring.params import ScoreParams
 from vlfilter.scoring.pipeline import prepare_shard
 
 ROUNDS = 3
-
-
-class Bare:
-    """The forward pass and nothing else: pixels normalised, ids as tensors, everything on the device."""
-
-    def __init__(self, runner: BatchRunner, prepared: Sequence[Prepared]):
-        scorer: Any = runner.scorer
-        self.loaded = scorer.loaded
-        self.device = self.loaded.model.score.weight.device
-        places = cut_batches([one.tokens for one in prepared], runner.batch_tokens)
-        self.batches = [self._ready([prepared[i] for i in batch]) for batch in places]
-
-    def _ready(self, batch: Sequence[Prepared]) -> tuple[list[torch.Tensor], list[torch.Tensor], list[int]]:
-        pixels = [image for one in batch for image in one.payload.pixels]
-        chunks = list(normalised_chunks(pixels, self.loaded.images, str(self.device)))
-        ids = [torch.from_numpy(one.payload.ids).to(self.device) for one in batch]
-        return chunks, ids, [len(one.payload.pixels) for one in batch]
-
-    def run(self, batch: tuple[list[torch.Tensor], list[torch.Tensor], list[int]]) -> torch.Tensor:
-        chunks, ids, counts = batch
-        with torch.inference_mode():
-            images = torch.cat([self.loaded.model.encode_images(chunk) for chunk in chunks]).split(counts)
-            logits: torch.Tensor = self.loaded.model(ids, images)
-            return logits.cpu()
-
-    def all(self) -> None:
-        for batch in self.batches:
-            self.run(batch)
-
-    def flops(self) -> int:
-        """Of all samples, multiplications and additions, as torch counts matrix products and attention."""
-        with FlopCounterMode(display=False) as counter:
-            self.all()
-        return int(counter.get_total_flops())
 
 
 def prepare(shards: Sequence[Shard], runner: BatchRunner, workers: int) -> list[Prepared]:
@@ -100,25 +65,25 @@ def matrix_rate(device: torch.device) -> float:
 def main() -> None:
     params = ScoreParams.model_validate_json(sys.argv[1])
     shards = list_shards(params.shards)
-    (runner,) = load_runners(params, ["unifilter"])
+    (runner,) = load_runners(params, params.scorer)
     bare = Bare(runner, prepare(shards, runner, params.workers))
     settings = EngineSettings(workers=params.workers)
 
     def engine(turn: int) -> None:
-        for shard in shards:
-            score_shard(shard, [runner], str(Path(params.output) / str(turn)), settings)
+        place = str(Path(params.output) / str(turn))
+        with ThreadPoolExecutor(params.shards_in_flight) as pool:  # as the flow has it
+            list(pool.map(lambda shard: score_shard(shard, [runner], place, settings), shards))
 
     flops = bare.flops()  # also the first, slow pass
     turns = [(seconds(bare.all), seconds(lambda turn=turn: engine(turn))) for turn in range(ROUNDS)]  # type: ignore[misc]
-    samples = sum(len(ids) for _, ids, _ in bare.batches)
     found = {
-        "samples": samples,
+        "samples": bare.samples,
         "bare_s": [round(one, 3) for one, _ in turns],
         "engine_s": [round(two, 3) for _, two in turns],
-        "bare_samples_per_s": samples / median(one for one, _ in turns),
-        "engine_samples_per_s": samples / median(two for _, two in turns),
+        "bare_samples_per_s": bare.samples / median(one for one, _ in turns),
+        "engine_samples_per_s": bare.samples / median(two for _, two in turns),
         "share": median(one / two for one, two in turns),
-        "gflop_a_sample": flops / samples / 1e9,
+        "gflop_a_sample": flops / bare.samples / 1e9,
         "matrix_tflop_per_s": matrix_rate(bare.device) / 1e12,
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if bare.device.type == "cuda" else "cpu",

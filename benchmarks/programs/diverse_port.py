@@ -1,4 +1,4 @@
-"""Self-Filter's selection as it is described, pick by pick: FEATURES.npy DIFFICULTY.npy PICKS OUTPUT.npy.
+"""Self-Filter's selection as it is described, pick by pick: FEATURES.npy DIFFICULTY.npy PICKS OUTPUT.npy [DEVICE].
 
 Every pick sorts all difficulties, computes its cosine to every row in float32, and sorts those. Prints the seconds that
 the picks took, wall and CPU, imports and reading apart.
@@ -14,10 +14,12 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def port(features: np.ndarray, difficulty: Sequence[float], picks: int, gamma: float, neighbours: int) -> list[int]:
+def port(
+    features: np.ndarray, difficulty: Sequence[float], picks: int, gamma: float, neighbours: int, device: str
+) -> list[int]:
     import torch
 
-    rows = torch.from_numpy(features)
+    rows = torch.from_numpy(features).to(device)
     left = dict(enumerate(difficulty))
     order: list[int] = []
     for _ in range(picks):
@@ -45,7 +47,7 @@ def main() -> None:
     torch.set_num_threads(1)
     features, difficulty = np.load(sys.argv[1]), np.load(sys.argv[2]).tolist()
     wall, cpu = time.perf_counter(), time.process_time()
-    order = port(features, difficulty, int(sys.argv[3]), 1.0, 10)
+    order = port(features, difficulty, int(sys.argv[3]), 1.0, 10, sys.argv[5] if len(sys.argv) > 5 else "cpu")
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     np.save(sys.argv[4], np.array(order, np.int64))
     print(json.dumps({"wall_s": wall, "cpu_s": cpu, "picks": len(order)}))

@@ -1,0 +1,56 @@
+"""How many samples a host can make ready for a model: read, decoded, resized, tokenised, and then dropped.
+
+Takes `ScoreParams` for one scorer as JSON and a number of processes, each of which reads all shards with `workers`
+threads, as a worker for each of several GPUs would. The last line is samples a second over all, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import sys
+import time
+from multiprocessing.synchronize import Barrier
+
+from vlfilter.data.decode import Limits
+from vlfilter.data.reader import ShardReader
+from vlfilter.data.shards import list_shards
+from vlfilter.scoring.loaded import load_runners
+from vlfilter.scoring.params import ScoreParams
+from vlfilter.scoring.pipeline import prepare_shard
+
+
+def read_all(params: ScoreParams, ready: Barrier) -> None:
+    (runner,) = load_runners(params, params.scorer)  # loaded before the processes part, so at once
+    ready.wait()
+    for shard in list_shards(params.shards):
+        for _ in prepare_shard(ShardReader(shard), [runner.scorer], params.workers, Limits()):
+            pass
+
+
+def main() -> None:
+    params = ScoreParams.model_validate_json(sys.argv[1])
+    count = int(sys.argv[2])
+    (runner,) = load_runners(params, params.scorer)
+    samples = sum(
+        1
+        for shard in list_shards(params.shards)
+        for _ in prepare_shard(ShardReader(shard), [runner.scorer], params.workers, Limits())
+    )
+    context = multiprocessing.get_context("fork")
+    ready = context.Barrier(count + 1)
+    processes = [context.Process(target=read_all, args=(params, ready)) for _ in range(count)]
+    for process in processes:
+        process.start()
+    ready.wait()
+    started = time.perf_counter()
+    for process in processes:
+        process.join()
+    seconds = time.perf_counter() - started
+    if any(process.exitcode for process in processes):
+        raise SystemExit("a process failed")
+    print(json.dumps({"samples_per_s": count * samples / seconds, "seconds": seconds}))
+
+
+if __name__ == "__main__":
+    main()
