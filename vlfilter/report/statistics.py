@@ -106,7 +106,7 @@ def collect(scores: Scores, scorer: str) -> ScorerStatistics:
     mine = scores.of(scorer)
     columns, yes_or_no = metrics(scores, scorer), flags(scores, scorer)
     statuses: Counter[str] = Counter()
-    flagged: Counter[str] = Counter({column: 0 for column in yes_or_no})
+    flagged: Counter[str] = Counter(dict.fromkeys(yes_or_no, 0))
     failures: Counter[tuple[str, str]] = Counter()
     examples: dict[tuple[str, str], str] = {}
     moments = {column: _Moments() for column in columns}
