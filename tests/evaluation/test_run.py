@@ -160,16 +160,16 @@ def test_a_killed_run_goes_on_and_writes_the_same_bytes(folder: Path, tmp_path: 
     code = f"""
 import os, signal
 import pyarrow as pa
-from vlfilter.evaluation import run
+from vlfilter.evaluation import run, shards
 from vlfilter.evaluation.items import Item
 from vlfilter.scoring.base import Prepared
-write, count = run._write, []
+write, count = shards._write, []
 def dying(*args):
     if os.environ.get("KILL") and len(count) == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     count.append(1)
     write(*args)
-run._write = dying
+shards._write = dying
 class Widths:
     name, columns = "widths", pa.schema([("answer", pa.string())])
     def fingerprint(self): return {{}}

@@ -37,15 +37,19 @@ def inside(path: str) -> bool:
 
 def load_image(folder: str, path: str) -> Image.Image:
     """The RGB image at `path` below `folder`. Raises `SampleError` when it is not there or cannot be decoded."""
+    return decode_image(read_image_file(folder, path))
+
+
+def read_image_file(folder: str, path: str) -> bytes:
+    """The file at `path` below `folder`. Raises `SampleError` when it is not there, or `path` leads elsewhere."""
     if not inside(path):
         raise SampleError(Status.MISSING_IMAGE, f"the path {path!r} leads out of the image folder")
     try:
-        data = read_bytes(join(folder, path))
+        return read_bytes(join(folder, path))
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise SampleError(Status.MISSING_IMAGE, f"there is no image {path}") from None
     except ValueError as error:  # such as a zero byte in the path
         raise SampleError(Status.MISSING_IMAGE, f"{path!r} is no path: {error}") from None
-    return decode_image(data)
 
 
 def for_teacher(data: bytes) -> tuple[bytes, str]:

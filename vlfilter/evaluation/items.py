@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from PIL import Image
 
 from vlfilter.data.aokvqa import LETTERS
-from vlfilter.data.image_files import load_image
+from vlfilter.data.image_files import read_image_file
 from vlfilter.data.images import decode_image
 from vlfilter.data.samples import SampleError, Status
 from vlfilter.data.tables import digest
@@ -36,20 +37,27 @@ def lettered(choices: Sequence[str]) -> tuple[str, ...]:
 
 def item_image(item: Item, folder: str) -> Image.Image:
     """The item's RGB image. Raises `SampleError` when none of its files is there, or it cannot be decoded."""
+    return decode_image(item_bytes(item, folder))
+
+
+def item_bytes(item: Item, folder: str) -> bytes:
+    """The item's image file. Raises `SampleError` when none of its files is there."""
     if item.image:
-        return decode_image(item.image)
+        return item.image
     problem = SampleError(Status.MISSING_IMAGE, "the question names no image")
     for number, path in enumerate(item.images):
         try:
-            return load_image(folder, path)
+            return read_image_file(folder, path)
         except SampleError as error:
-            if error.status != Status.MISSING_IMAGE:
-                raise
             problem = error if number == 0 else problem
     raise problem
 
 
 def items_digest(items: Sequence[Item]) -> str:
-    """A hash of all that the items say; of image files only the paths count."""
-    told = [[item.key, item.message, item.candidates, item.images, item.image.hex()] for item in items]
+    """A hash of all that the items say; of files that hold images only the paths count."""
+    told = [[item.key, item.message, item.candidates, item.images, _hash(item.image)] for item in items]
     return digest({"items": [[str(value) for value in entry] for entry in told]})
+
+
+def _hash(image: bytes) -> str:
+    return hashlib.sha256(image).hexdigest() if image else ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from vlfilter.data.samples import SampleError, Status
@@ -40,6 +40,10 @@ class PromptForm:
     end: str
     bos: bool
     joined: bool
+
+    def unled(self) -> PromptForm:
+        """The same for answers that begin as the model likes: nothing stands behind the tail, not even a blank."""
+        return replace(self, lead="", gap="", tail=self.tail.rstrip(" "))
 
 
 DATA_ENGINE = PromptForm(
@@ -118,6 +122,10 @@ class PromptWriter:
     def answer(self, text: str) -> str:
         """What a model has written, up to the form's end, without its final full stop."""
         return text.split(self.form.end, 1)[0].strip().removesuffix(".").rstrip()
+
+    def until_end(self, text: str) -> str:
+        """What a model has written, up to the form's end; of one that writes prompts itself the last answer."""
+        return text.split(self.form.end, 1)[0].rpartition(self.form.tail.strip() or self.form.end)[2].strip()
 
     @cached_property
     def _start(self) -> list[int]:

@@ -2,7 +2,7 @@
 
 There are two evaluators in the published tree of MLLM-DataEngine, and they disagree. `official` is the challenge's own,
 which the reported numbers come from. `lavis` is its sibling: it normalises the prediction always, of the people's
-answers only the punctuation, and compares with regard to capitals.
+answers only the punctuation, and compares with regard to capitals. `always` is `official` that normalises always.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Literal
 
 from vlfilter.evaluation.vqa_tables import ARTICLES, CONTRACTIONS, NUMBERS, PUNCTUATION
 
-Evaluator = Literal["official", "lavis"]
+Evaluator = Literal["official", "lavis", "always"]
 
 MOST_PERIODS = 32  # the published code passes re.UNICODE, which is 32, where the number of replacements goes
 _PERIOD = re.compile(r"(?!<=\d)(\.)(?!\d)")  # the mistyped look-behind is the published one
@@ -59,7 +59,10 @@ def soft_accuracy(
     """
     if not answers:
         raise ValueError("nobody's answer is there to compare with")
-    texts, predicted = _official(prediction, answers) if evaluator == "official" else _lavis(prediction, answers)
+    if evaluator == "lavis":
+        texts, predicted = _lavis(prediction, answers)
+    else:
+        texts, predicted = _official(prediction, answers, always=evaluator == "always")
     entries = list(zip(texts, range(len(texts)) if marks is None else marks, strict=True))
     scores = []
     for entry in entries:
@@ -68,9 +71,9 @@ def soft_accuracy(
     return sum(scores) / len(scores)
 
 
-def _official(prediction: str, answers: Sequence[str]) -> tuple[list[str], str]:
+def _official(prediction: str, answers: Sequence[str], always: bool) -> tuple[list[str], str]:
     texts, predicted = [strip_text(answer) for answer in answers], strip_text(prediction)
-    if len(set(texts)) > 1:
+    if always or len(set(texts)) > 1:
         texts, predicted = [normalise(text) for text in texts], normalise(predicted)
     return [text.lower() for text in texts], predicted.lower()
 

@@ -55,7 +55,7 @@ def distribution_plot(distribution: Distribution, thresholds: Mapping[str, float
         bars.axvline(value, color=CUT, linewidth=1.2, linestyle="--")
         curve.plot([value], [share], "o", color=CUT, markersize=5)
         curve.annotate(
-            _plain(f"{label}: {value:.4g}"), (value, share), xytext=(6, 6), textcoords="offset points",
+            plain(f"{label}: {value:.4g}"), (value, share), xytext=(6, 6), textcoords="offset points",
             color=CUT, fontsize=8,
         )  # fmt: skip
     return _svg(figure)
@@ -74,8 +74,8 @@ def scatter_plot(found: Correlations) -> str:
         axes = figure.add_subplot(math.ceil(len(pairs) / columns), columns, place)
         points = found.sample[:MAX_POINTS][:, [a, b]]
         axes.plot(points[:, 0], points[:, 1], ".", color=BAR, markersize=2.5, alpha=0.45, rasterized=True)
-        axes.set_xlabel(_plain(found.columns[a]))
-        axes.set_ylabel(_plain(found.columns[b]))
+        axes.set_xlabel(plain(found.columns[a]))
+        axes.set_ylabel(plain(found.columns[b]))
         axes.set_title(f"Spearman {found.spearman[a, b]:+.2f}", fontsize=9, color=INK)
     return _svg(figure)
 
@@ -83,7 +83,7 @@ def scatter_plot(found: Correlations) -> str:
 def _histogram(axes: Axes, distribution: Distribution) -> None:
     edges, counts = distribution.bars()
     axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=BAR, edgecolor="white", linewidth=0.3)
-    axes.set_xlabel(_plain(distribution.column))
+    axes.set_xlabel(plain(distribution.column))
     axes.set_ylabel("samples")
 
 
@@ -120,6 +120,6 @@ def _svg(figure: Figure) -> str:
     return f"data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text that matplotlib takes as it stands, not as mathematics."""
     return text.replace("$", r"\$")
