@@ -10,7 +10,7 @@ from vlfilter.errors import VlfilterError
 if TYPE_CHECKING:
     from vlfilter.evaluation.benchmarks.base import Benchmark
 
-# Names and classes apart, so that a list of names loads nothing.
+# Names, titles and classes apart, so that a list of them loads nothing.
 BENCHMARKS = {
     "seed": "vlfilter.evaluation.benchmarks.seed:Seed",
     "mmbench": "vlfilter.evaluation.benchmarks.mmbench:MMBench",
@@ -18,6 +18,14 @@ BENCHMARKS = {
     "vizwiz": "vlfilter.evaluation.benchmarks.vizwiz:VizWiz",
     "vsr": "vlfilter.evaluation.benchmarks.vsr:Vsr",
     "aokvqa": "vlfilter.evaluation.benchmarks.aokvqa:AokVqa",
+}
+TITLES = {
+    "seed": "SEED-Bench (image)",
+    "mmbench": "MMBench (dev)",
+    "okvqa": "OK-VQA",
+    "vizwiz": "VizWiz",
+    "vsr": "VSR (zero-shot)",
+    "aokvqa": "A-OKVQA",
 }
 
 

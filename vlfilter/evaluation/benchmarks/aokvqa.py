@@ -8,6 +8,7 @@ from typing import Any
 
 from vlfilter.data.aokvqa import LETTERS, VqaRow, parse_row
 from vlfilter.evaluation.aokvqa import direct_accuracy, published_answer
+from vlfilter.evaluation.benchmarks import TITLES
 from vlfilter.evaluation.benchmarks.base import Answers, Benchmark, Question, Reading, Source
 from vlfilter.evaluation.benchmarks.letters import chosen_letter, lettered_question
 from vlfilter.evaluation.benchmarks.okvqa import ASKED
@@ -27,7 +28,7 @@ class AokVqa(Benchmark):
     """
 
     name = "aokvqa"
-    title = "A-OKVQA"
+    title = TITLES["aokvqa"]
     id_names = ("key",)
     text_names = ("text",)
 

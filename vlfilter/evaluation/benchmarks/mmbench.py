@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 
+from vlfilter.evaluation.benchmarks import TITLES
 from vlfilter.evaluation.benchmarks.base import Answers, Benchmark, Question, Reading, Source, json_lines
 from vlfilter.evaluation.benchmarks.letters import chosen_letter, lettered_question
 from vlfilter.evaluation.benchmarks.reading import Row, collect, find_file, id_of, read_rows
@@ -33,7 +34,7 @@ class MMBench(Benchmark):
     """
 
     name = "mmbench"
-    title = "MMBench (dev)"
+    title = TITLES["mmbench"]
     rules = ("fixed",)
     id_names = ("question_id", "index")
     text_names = ("text", "prediction")

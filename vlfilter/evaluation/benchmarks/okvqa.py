@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from vlfilter.evaluation.benchmarks import TITLES
 from vlfilter.evaluation.benchmarks.base import Answers, Benchmark, Question, Reading, Source
 from vlfilter.evaluation.benchmarks.reading import (
     Row,
@@ -38,7 +39,7 @@ class OkVqa(Benchmark):
     """
 
     name = "okvqa"
-    title = "OK-VQA"
+    title = TITLES["okvqa"]
     rules = ("fixed", "compat", "lavis")
     text_names = ("answer",)
 

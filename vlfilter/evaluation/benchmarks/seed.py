@@ -7,6 +7,7 @@ from typing import Any
 
 from vlfilter.data.aokvqa import BadRow
 from vlfilter.errors import VlfilterError
+from vlfilter.evaluation.benchmarks import TITLES
 from vlfilter.evaluation.benchmarks.base import Answered, Answers, Benchmark, Question, Reading, Source, json_lines
 from vlfilter.evaluation.benchmarks.letters import chosen_letter, first_letter, lettered_question
 from vlfilter.evaluation.benchmarks.reading import (
@@ -34,7 +35,7 @@ class Seed(Benchmark):
     """
 
     name = "seed"
-    title = "SEED-Bench (image)"
+    title = TITLES["seed"]
     text_names = ("text",)
 
     def read(self, source: Source) -> Reading:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from vlfilter.evaluation.benchmarks import TITLES
 from vlfilter.evaluation.benchmarks.base import Answers, Benchmark, Question, Reading, Source
 from vlfilter.evaluation.benchmarks.reading import Row, collect, find_file, read_rows, text_of
 from vlfilter.evaluation.items import Item
@@ -25,7 +26,7 @@ class VizWiz(Benchmark):
     """
 
     name = "vizwiz"
-    title = "VizWiz"
+    title = TITLES["vizwiz"]
     id_names = ("image",)
     text_names = ("answer",)
 

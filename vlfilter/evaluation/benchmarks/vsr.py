@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+from vlfilter.evaluation.benchmarks import TITLES
 from vlfilter.evaluation.benchmarks.base import Answers, Benchmark, Question, Reading, Source
 from vlfilter.evaluation.benchmarks.reading import Row, collect, find_file, read_rows, text_of
 from vlfilter.evaluation.items import Item
@@ -19,7 +20,7 @@ class Vsr(Benchmark):
     and yes and no are words for it."""
 
     name = "vsr"
-    title = "VSR (zero-shot)"
+    title = TITLES["vsr"]
     id_names = ("id",)
     text_names = ("pred", "answer")
 
