@@ -74,15 +74,22 @@ def open_image(folder: str, image: str) -> Image.Image:
         raise ValueError(f"image {image!r} cannot be read: {error.strerror or error}") from None
 
 
-def image_problems(folder: str, images: Sequence[str], threads: int | None = None) -> dict[str, str]:
-    """Each distinct image that cannot be used, with the reason. Every file is decoded, in threads."""
+def image_problems(
+    folder: str, images: Sequence[str], threads: int | None = None, seen: dict[str, str | None] | None = None
+) -> dict[str, str]:
+    """Each distinct image that cannot be used, with the reason. Every file is decoded, in threads; what `seen` knows
+    of an image (by folder and path) is taken from there, and added to it."""
+    known = {} if seen is None else seen
 
     def problem(image: str) -> str | None:
-        try:
-            open_image(folder, image)
-        except ValueError as error:
-            return str(error)
-        return None
+        place = f"{folder}\0{image}"
+        if place not in known:
+            try:
+                open_image(folder, image)
+                known[place] = None
+            except ValueError as error:
+                known[place] = str(error)
+        return known[place]
 
     distinct = list(dict.fromkeys(images))
     with ThreadPoolExecutor(threads or min(16, os.cpu_count() or 1)) as pool:
@@ -91,17 +98,18 @@ def image_problems(folder: str, images: Sequence[str], threads: int | None = Non
 
 
 def check_data(
-    rows: Sequence[Instruction], images: str, encoder: ConversationEncoder | None = None, *, threads: int | None = None
-) -> DataReport:
+    rows: Sequence[Instruction], images: str, encoder: ConversationEncoder | None = None, *,
+    threads: int | None = None, seen: dict[str, str | None] | None = None,
+) -> DataReport:  # fmt: skip
     """Which rows can be trained on. `images` is the folder that their paths start from.
 
-    Without an encoder only the images are looked at, and lengths are zero.
+    Without an encoder only the images are looked at, and lengths are zero. `seen` as for `image_problems`.
     """
 
     def measure(row: Instruction) -> tuple[int, int]:
         return (0, 0) if encoder is None else encoder.measure(row)
 
-    return check_rows(rows, images, lambda row: () if row.image is None else (row.image,), measure, threads)
+    return check_rows(rows, images, lambda row: () if row.image is None else (row.image,), measure, threads, seen)
 
 
 def check_rows(
@@ -110,12 +118,13 @@ def check_rows(
     images_of: Callable[[Row], Sequence[str]],
     measure: Callable[[Row], tuple[int, int]],
     threads: int | None = None,
+    seen: dict[str, str | None] | None = None,
 ) -> DataReport:
     """Which rows of any form can be trained on: those whose images all open and that `measure` does not refuse.
 
     It gives a row's positions and how many of them are learnt, or raises `ValueError` saying why there are none.
     """
-    broken = image_problems(folder, [image for row in rows for image in images_of(row)], threads)
+    broken = image_problems(folder, [image for row in rows for image in images_of(row)], threads, seen)
     used, lengths, bad, supervised = [], [], [], 0
     for number, row in enumerate(rows):
         images = images_of(row)

@@ -149,7 +149,7 @@ def _checked_data(
         write_json(folder.report, {"key": key, "data": found.to_json()})
         mixed.require(found)
         for name, one in found.datasets.items():
-            told = (name, len(one.report.used), one.rows, one.skipped, len(one.filtered), one.not_sampled)
+            told = (name, len(one.report.used), one.rows, one.skipped, sum(one.filtered.values()), one.not_sampled)
             logger.info("%s: %d of %d rows; %d cannot be used, %d filtered, %d not sampled", *told)
         return found
     objective = make_objective(settings, start, empty.image_tokens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -25,17 +26,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CheckedDataset:
-    """A data set after every row was looked at; `unreadable` and `filtered` tell of the rows that are not in `report`,
-    `not_sampled` counts those that `sample_num` left aside."""
+    """A data set after every row was looked at; `unreadable` tells of the rows that are not in `report`, `filtered`
+    counts by reason those left out by rule, `not_sampled` those that `sample_num` left aside."""
 
     report: DataReport
     unreadable: tuple[str, ...]
-    filtered: tuple[str, ...]
+    filtered: Mapping[str, int]
     not_sampled: int
 
     @property
     def rows(self) -> int:
-        return self.report.rows + len(self.unreadable) + len(self.filtered) + self.not_sampled
+        return self.report.rows + len(self.unreadable) + sum(self.filtered.values()) + self.not_sampled
 
     @property
     def skipped(self) -> int:
@@ -45,7 +46,7 @@ class CheckedDataset:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> CheckedDataset:
         report = DataReport.from_json(value["report"])
-        return cls(report, tuple(value["unreadable"]), tuple(value["filtered"]), value["not_sampled"])
+        return cls(report, tuple(value["unreadable"]), value["filtered"], value["not_sampled"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +76,17 @@ def check_mixture(mixture: Mixture, seed: int, encoder: ConversationEncoder | No
 
     Raises `VlfilterError` for a file that is missing or of another form.
     """
-    return CheckedMixture({entry.name: _check(entry, seed, encoder) for entry in mixture.datasets})
+    seen: dict[str, str | None] = {}
+    return CheckedMixture({entry.name: _check(entry, seed, encoder, seen) for entry in mixture.datasets})
 
 
-def _check(entry: MixtureEntry, seed: int, encoder: ConversationEncoder | None) -> CheckedDataset:
+def _check(
+    entry: MixtureEntry, seed: int, encoder: ConversationEncoder | None, seen: dict[str, str | None]
+) -> CheckedDataset:
+    """`seen` are the images of the data sets before it, which often are the same."""
     found = read_dataset(entry, seed)
-    report = check_data(found.rows, entry.images, encoder)
-    return CheckedDataset(report, tuple(found.unreadable), tuple(found.filtered), found.not_sampled)
+    report = check_data(found.rows, entry.images or "", encoder, seen=seen)
+    return CheckedDataset(report, tuple(found.unreadable), dict(found.filtered), found.not_sampled)
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,7 @@ class MixedConversations:
         for entry in self.mixture.datasets:
             rows = read_dataset(entry, settings.seed).rows
             used = [rows[place] for place in checked.datasets[entry.name].report.used]
-            datasets.append(ConversationDataset(used, entry.images, self.encoder, self.start.images))
+            datasets.append(ConversationDataset(used, entry.images or "", self.encoder, self.start.images))
         counts = [len(dataset) for dataset in datasets]
         ratios = [entry.ratio(count) for entry, count in zip(self.mixture.datasets, counts, strict=True)]
         steps = settings.epochs * int(settings.iters_per_epoch or 0)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import random
+import hashlib
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from vlfilter.data.annotations import Instruction, Turn, read_instructions
-from vlfilter.data.aokvqa import VqaRow, parse_rows
-from vlfilter.data.storage import read_bytes
-from vlfilter.data.vqa_formats import Format, training_texts
+from vlfilter.data.schemas import SCHEMAS
+from vlfilter.data.schemas.base import Example, How, LeftOutError
 from vlfilter.errors import VlfilterError
 from vlfilter.models.conversation import IMAGE_PLACEHOLDER
-from vlfilter.training.mixture import SCHEMA_FORMATS, MixtureEntry
+from vlfilter.training.mixture import MixtureEntry
+from vlfilter.training.mixture_aokvqa import read_aokvqa
+from vlfilter.training.mixture_files import DatasetRows, read_json, sampled
 
 # MiniGPT-4's questions of its second stage, one of which stands before each caption
 CAPTION_QUESTIONS = (
@@ -24,92 +24,84 @@ CAPTION_QUESTIONS = (
     "Please provide a detailed description of the picture.",
     "Could you describe the contents of this image for me?",
 )
-Row = TypeVar("Row")
-
-
-@dataclass(frozen=True, slots=True)
-class DatasetRows:
-    """A data set's rows in the order of its file. `unreadable` are lines about rows that cannot be used, `filtered`
-    about rows that are left out by rule; `not_sampled` rows were left aside by `sample_num`."""
-
-    rows: list[Instruction]
-    unreadable: list[str]
-    filtered: list[str]
-    not_sampled: int = 0
 
 
 def read_dataset(entry: MixtureEntry, seed: int) -> DatasetRows:
-    """The rows of an entry. `seed` decides `sample_num`'s choice and which question stands before a caption.
+    """The rows of an entry. `seed` decides whatever is drawn: `sample_num`'s choice, wordings and answers; a row's
+    draws depend on the seed, the data set's name and the row's place in the file alone.
 
     Raises `VlfilterError` for a file that is missing or of another form.
     """
     if entry.kind == "aokvqa":
-        return _aokvqa(entry, seed)
-    rows, unreadable = _captions(entry, seed) if entry.kind == "captions" else _llava(entry)
-    kept, aside = _sampled(rows, entry, seed)
-    return DatasetRows(kept, unreadable, [], aside)
-
-
-def _llava(entry: MixtureEntry) -> tuple[list[Instruction], list[str]]:
-    try:
-        return read_instructions(entry.data)
-    except FileNotFoundError:
-        raise VlfilterError(f"there is no file {entry.data} (data set {entry.name}).") from None
-
-
-def _aokvqa(entry: MixtureEntry, seed: int) -> DatasetRows:
-    """The original's filters in its order: the sample is drawn after the first."""
-    found = _json(entry)
-    rows, bad = parse_rows(found, entry.data)
-    flat = found if isinstance(found, list) else [row for group in found.values() for row in group]
-    lost = {row.number for row in bad}
-    numbered = list(zip((number for number in range(len(flat)) if number not in lost), rows, strict=True))
-    unreadable, filtered = [str(row) for row in bad], []
-    answered = []
-    for number, row in numbered:
-        if row.correct_choice:
-            answered.append((number, row))
-        else:
-            filtered.append(_line(number, row, "its correct choice is empty"))
-    sampled, aside = _sampled(answered, entry, seed)
-    kept = []
-    for number, row in sampled:
-        if reason := _left_out(row, flat[number], entry):
-            filtered.append(_line(number, row, reason))
-        elif image := _image(row):
-            kept.append(_instruction(row, image, number, entry))
-        else:
-            unreadable.append(_line(number, row, "it names no image"))
+        return read_aokvqa(entry, seed)
+    filtered: Mapping[str, int] = {}
+    if entry.kind == "llava":
+        rows, unreadable = _llava(entry)
+    elif entry.kind == "captions":
+        rows, unreadable = _captions(entry, seed)
+    else:
+        rows, unreadable, filtered = _worded(entry, seed)
+    kept, aside = sampled(rows, entry, seed)
     return DatasetRows(kept, unreadable, filtered, aside)
 
 
-def _left_out(row: VqaRow, told: Any, entry: MixtureEntry) -> str | None:
-    if not all(row.choices):
-        return "one of its choices is empty"
-    if row.rationales and "description" in row.rationales[0]:
-        return "its first rationale speaks of a description"
-    if entry.mode == "compat" and isinstance(told.get("image_id"), str):
-        return "its image id is a text (mode compat)"
-    return None
+def _worded(entry: MixtureEntry, seed: int) -> tuple[list[Instruction], list[str], Mapping[str, int]]:
+    """Rows of the kinds in `SCHEMAS`, which all go the same way: said by the file, worded by a template."""
+    schema = SCHEMAS[entry.kind]
+    rows, unreadable, filtered = [], [], Counter[str]()
+    number, told = 0, None
+    try:
+        for number, told in enumerate(schema.entries(entry.files)):
+            how = How(entry.mode, f"{seed} {entry.name} {number}")
+            try:
+                example = schema.example(told, how)
+                rows.append(instruction(entry, example, how.key, f"{entry.name}-{number}"))
+            except LeftOutError as reason:
+                filtered[str(reason)] += 1
+            except ValueError as error:
+                unreadable.append(f"row {number} ({_name(told)}): {error}")
+    except VlfilterError as error:
+        raise VlfilterError(f"data set {entry.name}: {error}") from None
+    return rows, unreadable, filtered
 
 
-def _image(row: VqaRow) -> str:
-    """Below the image folder: a path of another machine says nothing here, but an id does."""
-    if row.image_path and not row.image_path.startswith("/"):
-        return row.image_path
-    return row.file_name
+def instruction(entry: MixtureEntry, example: Example, key: str, name: str) -> Instruction:
+    """An example in the entry's words. `key` decides what is drawn, `name` is the id of a row that has none.
+
+    Raises `LeftOutError` and `ValueError`.
+    """
+    if entry.image_contains and entry.image_contains not in str(example.image):
+        raise LeftOutError(f"its image's path has no {entry.image_contains!r}")
+    image = None if example.image is None else entry.image_file(example.image)
+    asked = draw(example.asked, f"{key} asked")
+    template = draw(entry.templates, f"{key} template")
+    common = entry.answer == "most_common"
+    said = Counter(example.answers).most_common(1)[0][0] if common else draw(example.answers, f"{key} answer")
+    first = template.replace("{}", asked, 1)
+    pairs = [(first if image is None else f"{IMAGE_PLACEHOLDER}\n{first}", said), *example.later]
+    turns = [turn for question, answer in pairs for turn in (Turn("human", question), Turn("gpt", answer))]
+    return Instruction(example.id or name, tuple(turns), image)
 
 
-def _instruction(row: VqaRow, image: str, number: int, entry: MixtureEntry) -> Instruction:
-    form = cast(Format, entry.format or SCHEMA_FORMATS["aokvqa"][0])
-    asked, said = training_texts(row, form)
-    turns = (Turn("human", f"{IMAGE_PLACEHOLDER}\n{asked}"), Turn("gpt", said))
-    return Instruction(row.question_id or f"{entry.name}-{number}", turns, image)
+def draw(texts: Sequence[str], key: str) -> str:
+    """One of some texts, each with the same probability over all keys, and always the same for one key."""
+    if len(texts) == 1:
+        return texts[0]
+    number = int.from_bytes(hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+    return texts[number % len(texts)]
+
+
+def _llava(entry: MixtureEntry) -> tuple[list[Instruction], list[str]]:
+    (url,) = entry.files
+    try:
+        return read_instructions(url)
+    except FileNotFoundError:
+        raise VlfilterError(f"there is no file {url} (data set {entry.name}).") from None
 
 
 def _captions(entry: MixtureEntry, seed: int) -> tuple[list[Instruction], list[str]]:
     """cc_sbu_align's file: `{"annotations": [{"image_id", "caption"}]}`, the image being `{image_id}.jpg`."""
-    found = _json(entry)
+    found = read_json(entry)
     entries = found.get("annotations") if isinstance(found, dict) else found
     if not isinstance(entries, list):
         raise VlfilterError(f"{entry.data} has no list of captions (schema captions).")
@@ -129,23 +121,10 @@ def _captions(entry: MixtureEntry, seed: int) -> tuple[list[Instruction], list[s
     return rows, bad
 
 
-def _sampled(rows: Sequence[Row], entry: MixtureEntry, seed: int) -> tuple[list[Row], int]:
-    """`sample_num` of the rows in their order, and how many were left aside."""
-    count = entry.sample_num
-    if count is None or count >= len(rows):
-        return list(rows), 0
-    chosen = random.Random(f"{seed} {entry.name}").sample(range(len(rows)), count)  # noqa: S311
-    return [rows[place] for place in sorted(chosen)], len(rows) - count
-
-
-def _line(number: int, row: VqaRow, reason: str) -> str:
-    return f"row {number} ({row.question_id or row.image_id or 'without id'}): {reason}"
-
-
-def _json(entry: MixtureEntry) -> Any:
-    try:
-        return json.loads(read_bytes(entry.data))
-    except FileNotFoundError:
-        raise VlfilterError(f"there is no file {entry.data} (data set {entry.name}).") from None
-    except (ValueError, RecursionError) as error:
-        raise VlfilterError(f"{entry.data} is not a JSON file: {error}") from None
+def _name(told: Any) -> str:
+    """What people find an entry by."""
+    known = told if isinstance(told, dict) else {}
+    for name in ("question_id", "id", "ref_id", "region_id", "image_id", "image"):
+        if isinstance(known.get(name), str | int):
+            return str(known[name])[:80]
+    return "without id"
