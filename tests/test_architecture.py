@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LAYERS = ["data", "models", "scoring training selection retrieval evaluation llm report", "methods demo", "cli"]
+LAYERS = ["data", "models", "scoring training selection retrieval evaluation llm report", "methods demo doctor", "cli"]
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms.split()}
 
 

@@ -8,6 +8,7 @@ import typer
 
 from vlfilter import __version__
 from vlfilter.cli.data_engine import app as data_engine
+from vlfilter.cli.doctor import doctor
 from vlfilter.cli.evaluate import app as evaluate
 from vlfilter.cli.mlm_filter import app as mlm_filter
 from vlfilter.cli.models import models
@@ -21,6 +22,7 @@ app.add_typer(mlm_filter, name="mlm-filter")
 app.add_typer(unifilter, name="unifilter")
 app.add_typer(data_engine, name="data-engine")
 app.add_typer(self_filter, name="self-filter")
+app.command()(doctor)
 app.add_typer(evaluate, name="evaluate")
 
 Scores = Annotated[str, typer.Option(help="Where the score tables are.", metavar="URL")]
