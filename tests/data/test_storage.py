@@ -43,6 +43,14 @@ def test_a_missing_bucket_is_not_writable(s3: str) -> None:
         check_writable("s3://no-such-bucket-here/out")
 
 
+def test_an_address_below_a_folder_is_a_path(tmp_path: Path) -> None:
+    """As a name from data may be."""
+    url = f"{tmp_path}/http://example.org/a.txt"
+    write_bytes(url, b"here")
+    assert read_bytes(url) == b"here"
+    assert (tmp_path / "http:" / "example.org" / "a.txt").is_file()
+
+
 def test_shell_pipes_are_refused() -> None:
     with pytest.raises(VlfilterError, match="not run"):
         filesystem("pipe:cat /etc/passwd")

@@ -34,14 +34,20 @@ def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """The file system of a path or URL, and the path in it. `pipe:` and other commands are refused."""
     if url.startswith("pipe:"):
         raise VlfilterError(f"{url!r}: shell pipes are not run; give a path or an s3:// URL.")
-    protocol, path = split_protocol(url)
+    protocol, path = _split(url)
     if protocol in (None, "file", "local"):
         return _filesystem("file"), os.path.abspath(os.path.expanduser(path))
     return _filesystem(protocol), path.rstrip("/")
 
 
 def is_local(url: str) -> bool:
-    return split_protocol(url)[0] in (None, "file", "local")
+    return _split(url)[0] in (None, "file", "local")
+
+
+def _split(url: str) -> tuple[str | None, str]:
+    """`folder/http://a` is a path below a folder (names in data may look like that), not storage `folder/http`."""
+    protocol, path = split_protocol(url)
+    return (None, url) if protocol and "/" in protocol else (protocol, path)
 
 
 def absolute(url: str) -> str:
