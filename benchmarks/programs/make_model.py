@@ -1,10 +1,12 @@
-"""Writes a model of a preset's size (random weights, CLIP's vocabulary) as it is published: FOLDER PRESET DTYPE.
+"""Writes a model of a preset's size (random weights) as it is published: FOLDER PRESET DTYPE.
 
-Made on a GPU where there is one: a billion random numbers take a CPU half a minute.
+Its tokenizer is CLIP's, or for MLM-Filter, which needs tokens of digits, one trained on MLM-Filter's questions. Made on
+a GPU where there is one: a billion random numbers take a CPU half a minute.
 """
 
 from __future__ import annotations
 
+import string
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +16,11 @@ import torch
 from vlfilter.models.checkpoints import save_vlm
 from vlfilter.models.clip import save_clip
 from vlfilter.models.clip_text import openai_tokenizer
+from vlfilter.models.conversation import TEMPLATES
 from vlfilter.models.presets import CLIP_PRESETS, build_clip, clip_images, vlm_config, vlm_images
+from vlfilter.models.tokenizer import TextTokenizer, train_tokenizer
 from vlfilter.models.vlm import VisionLanguageModel
+from vlfilter.scoring.mlm_filter_prompts import METRICS, instruction
 
 TOWER = "siglip"
 
@@ -26,10 +31,18 @@ def make_clip(folder: str, preset: str, dtype: torch.dtype) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
+def questions_tokenizer() -> TextTokenizer:
+    """Whole words for the most part, as Qwen's has for English."""
+    texts = [
+        instruction(metric, f"{word} photo of a {word}", 2) for metric in METRICS for word in string.ascii_lowercase
+    ]
+    return train_tokenizer([*texts, *TEMPLATES["qwen_instruct"].prompt("").split()], 2000, 4096)
+
+
 def make_vlm(folder: str, preset: str, dtype: torch.dtype) -> int:
     torch.manual_seed(0)
-    tokenizer = openai_tokenizer()
     config = vlm_config(preset)
+    tokenizer = questions_tokenizer() if config.head == "lm" else openai_tokenizer()
     if int(config.body.vocab_size) < len(tokenizer.hf):
         config = vlm_config(preset, vocab_size=len(tokenizer.hf))
     config = replace(config, published={"mm_vision_tower": TOWER})
