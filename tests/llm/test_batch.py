@@ -281,3 +281,53 @@ def test_a_server_without_batches(judge: Make, name: str, vendor: VendorServer, 
     with pytest.raises(VlfilterError, match="no batch endpoint"):
         judge(base_url=vendor.url + "/elsewhere").ask_all(questions(1))
     assert records(tmp_path) == []
+
+
+def handed_in(judge: Make, vendor: VendorServer, requests: list[Request]) -> None:
+    """Hand them in as a batch and let the asking process go away before there are answers."""
+    vendor.hold_batches = True
+    one = judge(poll_s=0.01)
+    asking = one._loop.submit(one._batch_all(requests, queue.SimpleQueue()))
+    while not (vendor.batches and any(job["id"] for job in records(Path(one.settings.cache or "")))):
+        assert not asking.done(), asking.result()
+        time.sleep(0.01)
+    asking.cancel()
+    vendor.hold_batches = False
+
+
+def test_answers_are_collected_without_the_questions(judge: Make, vendor: VendorServer, tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    requests = [Request(f"q{i}", labels={"shard": "0"}, schema=schema if i in (1, 3) else None) for i in range(5)]
+    handed_in(judge, vendor, requests)
+    (waiting,) = judge().collect_batches()
+    assert (waiting.state, waiting.size, waiting.answers) == ("under way", 5, 0)
+
+    vendor.script(Play(text="4"), Play(text="not json"), Play("refusal", text="never"), Play(text='{"n": 1}'))
+    vendor.finish_batches()  # from the last to the first
+    (job,) = judge().collect_batches()
+    assert (job.state, job.answers, job.left) == ("collected", 4, 1)
+    spent = judge().spending()
+    assert sum(line.usd for line in spent) == pytest.approx(5 * HALF)
+    assert sum(line.reserved_usd for line in spent) == 0
+    assert vendor.questions() == []  # nothing was repaired: nobody is there to pay for it
+
+    (again,) = judge().collect_batches()
+    assert (again.state, again.answers, again.left) == ("collected", 0, 1)
+    vendor.answer = lambda body: '{"n": 3}'
+    answers = judge().ask_all(requests)
+    assert [answer.cached for answer in answers] == [True, True, True, False, True]
+    assert [answer.outcome.value for answer in answers] == ["answered", "answered", "refused", "answered", "answered"]
+    assert [answer.data for answer in answers] == [None, {"n": 1}, None, {"n": 3}, None]
+    assert sum(line.usd for line in judge().spending()) == pytest.approx(5 * HALF + 2 * HALF)  # and the repair
+    assert len(vendor.batches) == 1
+    assert records(tmp_path) == []
+
+
+def test_a_lost_job_is_told_and_its_questions_are_asked_anew(judge: Make, vendor: VendorServer) -> None:
+    handed_in(judge, vendor, questions(3))
+    vendor.batches.clear()
+    (job,) = judge().collect_batches()
+    assert job.state == "lost"
+    assert "does not know the batch" in job.reason
+    assert judge().collect_batches() == []
+    assert [answer.outcome for answer in judge().ask_all(questions(3))] == [Outcome.ANSWERED] * 3

@@ -8,39 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import logging
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vlfilter.errors import VlfilterError
-from vlfilter.llm.jobs import Job, JobStore
-from vlfilter.llm.ledger import BudgetExceededError, Charge, Ledger
-from vlfilter.llm.prices import NANO, Price, cost_nano, worst_nano
-from vlfilter.llm.sending import pause
+from vlfilter.llm.batches import Batches, UnreachableError
+from vlfilter.llm.jobs import Job
+from vlfilter.llm.ledger import BudgetExceededError
+from vlfilter.llm.prices import NANO, worst_nano
 from vlfilter.llm.tokens import most_input_tokens
-from vlfilter.llm.types import Answer, Outcome, Request, Usage
-from vlfilter.llm.vendor import RejectedError, Reply, RetryError, Vendor
+from vlfilter.llm.types import Answer, Outcome, Request
+from vlfilter.llm.vendor import RejectedError, Reply, RetryError
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class BatchSettings:
-    cache: str
-    vendor: str
-    model: str
-    server: str
-    price: Price | None
-    max_usd: float | None
-    attempts: int
-    backoff_s: float
-    poll_s: float
-    concurrency: int
 
 
 @dataclass(slots=True)
@@ -49,14 +34,9 @@ class _Open:
     wanted: dict[str, Request] = field(default_factory=dict)
 
 
-class _UnreachableError(VlfilterError):
-    """All attempts failed, by no fault of the job."""
-
-
 _SUBMITTING: set[str] = set()  # by this process, right now
 Finish = Callable[[str, Request, Reply, float], Awaitable[Answer]]
 Emit = Callable[[str, Answer], None]
-Io = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
 class BatchRun:
@@ -65,10 +45,10 @@ class BatchRun:
     `finish` validates, repairs and caches an answer; `emit` hands it to the caller.
     """
 
-    def __init__(self, vendor: Vendor, ledger: Ledger, settings: BatchSettings, io: Io, finish: Finish, emit: Emit):
-        self._vendor, self._ledger, self._set, self._io = vendor, ledger, settings, io
-        self._finish, self._emit = finish, emit
-        self._jobs = JobStore(settings.cache)
+    def __init__(self, batches: Batches, finish: Finish, emit: Emit):
+        self._batches, self._finish, self._emit = batches, finish, emit
+        self._vendor, self._ledger, self._set, self._io = batches.vendor, batches.ledger, batches.settings, batches.io
+        self._jobs = batches.jobs
 
     async def run(self, pending: Mapping[str, Request]) -> None:
         """Raises `BudgetExceededError` where the new jobs do not fit: none is submitted, adopted ones are fetched."""
@@ -114,11 +94,11 @@ class BatchRun:
             job = later
         if job.id is not None:
             return job
-        number = await self._patiently(lambda: self._find(job))
+        number = await self._batches.patiently(lambda: self._find(job))
         if number is None:  # it was never handed in
-            await self._drop(job, [])
+            await self._batches.drop(job, [])
             return None
-        return await self._write(replace(job, id=number))
+        return await self._batches.write(replace(job, id=number))
 
     async def _find(self, job: Job) -> str | None:
         """A job that the vendor may have, though nobody was told its id."""
@@ -145,7 +125,7 @@ class BatchRun:
         return opened
 
     async def _reserve(self, job: Job) -> None:
-        nano = sum(worst for _, worst in job.requests.values())
+        nano = job.worst
         limit = None if self._set.max_usd is None else round(self._set.max_usd * NANO)
         await self._io(lambda: self._ledger.reserve(nano, limit, {}, job.model, job.ticket))
 
@@ -165,9 +145,15 @@ class BatchRun:
 
     def _new_job(self, group: Mapping[str, Request]) -> Job:
         tag = hashlib.sha256("\n".join(sorted(group)).encode()).hexdigest()
-        requests = {key: [dict(request.labels), self._worst(request)] for key, request in group.items()}
+        kinds: list[Any] = []
+        requests = {}
+        for key, request in group.items():
+            kind = [request.max_tokens, request.schema]
+            if kind not in kinds:
+                kinds.append(kind)
+            requests[key] = [dict(request.labels), self._worst(request), kinds.index(kind)]
         owner = (time.time(), socket.gethostname(), os.getpid())
-        return Job(tag, self._set.vendor, self._set.model, self._set.server, *owner, len(group), requests)
+        return Job(tag, self._set.vendor, self._set.model, self._set.server, *owner, len(group), requests, kinds=kinds)
 
     def _worst(self, request: Request) -> int:
         if self._set.price is None:
@@ -190,7 +176,7 @@ class BatchRun:
             if adopted is not None:
                 return _Open(adopted, group)
             await self._reserve(job)
-            await self._write(job)
+            await self._batches.write(job)
         lines = await self._io(lambda: [(key, self._vendor.payload(request)) for key, request in group.items()])
 
         async def hand_in() -> str:
@@ -203,62 +189,35 @@ class BatchRun:
                 return found
 
         try:
-            number = await self._patiently(hand_in)
+            number = await self._batches.patiently(hand_in)
         except RejectedError as error:
-            await self._drop(job, [])
+            await self._batches.drop(job, [])
             raise VlfilterError(f"the vendor takes no such batch: {error.reason}") from None
-        except _UnreachableError:
+        except UnreachableError:
             raise  # the vendor may have it: the next run looks for it
         except VlfilterError:
-            await self._drop(job, [])
+            await self._batches.drop(job, [])
             raise
         log.info("batch %s of %d questions is handed in", number, len(lines))
-        return _Open(await self._write(replace(job, id=number)), group)
+        return _Open(await self._batches.write(replace(job, id=number)), group)
 
     async def _follow(self, opened: _Open) -> None:
         job = opened.job
-        assert job.id is not None
-        number = job.id
         try:
-            while not await self._patiently(lambda: self._vendor.ended(number)):
+            while not await self._batches.ended(job):
                 await asyncio.sleep(self._set.poll_s)
-            found = await self._patiently(lambda: self._collect(number))
+            found, costs = await self._batches.harvest(job)
         except RejectedError as error:
-            # it may have been charged for in part
-            await self._drop(job, [Charge({}, job.model, Usage(), sum(w for _, w in job.requests.values()), 0, True)])
             for key in opened.wanted:
                 self._emit(key, Answer(Outcome.FAILED, reason=error.reason))
             return
-        charges, costs = self._charges(job, found)
-        await self._io(lambda: self._ledger.settle(job.ticket, charges))
         await self._hand_out(opened, found, costs)
-        log.info("batch %s: %d answers", number, len(found))
+        log.info("batch %s: %d answers", job.id, len(found))
         rest = {key: value for key, value in job.requests.items() if key not in opened.wanted and key in found}
         if rest:  # questions that somebody else asked; their answers wait at the vendor
-            await self._write(replace(job, requests=rest))
+            await self._batches.write(replace(job, requests=rest))
         else:
             await self._io(lambda: self._jobs.remove(job))
-
-    async def _collect(self, number: str) -> dict[str, Reply | RejectedError]:
-        return {key: result async for key, result in self._vendor.results(number)}
-
-    def _charges(self, job: Job, found: Mapping[str, Reply | RejectedError]) -> tuple[list[Charge], dict[str, float]]:
-        """What the answers cost, summed by labels for the account, and one by one."""
-        sums: dict[str, Charge] = {}
-        costs: dict[str, float] = {}
-        for key, result in found.items():
-            if isinstance(result, RejectedError) or key not in job.requests:
-                continue
-            labels, worst = job.requests[key]
-            nano = worst
-            if result.usage is not None:
-                nano = cost_nano(self._set.price, result.usage, batch=True) if self._set.price else 0
-            costs[key] = nano / NANO
-            name = json.dumps(labels, sort_keys=True)
-            old = sums.get(name) or Charge(labels, job.model, Usage(), 0, 0, True)
-            usage = old.usage + (result.usage or Usage())
-            sums[name] = replace(old, usage=usage, nano=old.nano + nano, requests=old.requests + 1)
-        return list(sums.values()), costs
 
     async def _hand_out(
         self, opened: _Open, found: Mapping[str, Reply | RejectedError], costs: Mapping[str, float]
@@ -276,22 +235,3 @@ class BatchRun:
                     self._emit(key, Answer(Outcome.REFUSED if refused else Outcome.FAILED, reason=reason))
 
         await asyncio.gather(*(work() for _ in range(self._set.concurrency)))
-
-    async def _patiently(self, call: Callable[[], Awaitable[Any]]) -> Any:
-        """Retries as for single questions; afterwards the job waits at the vendor for the next run."""
-        for attempt in range(self._set.attempts):
-            try:
-                return await call()
-            except RetryError as error:
-                reason, after = error.reason, error.after
-            if attempt + 1 < self._set.attempts:
-                await asyncio.sleep(pause(attempt, after, self._set.backoff_s))
-        raise _UnreachableError(f"the vendor's batch endpoint: {reason}. Jobs that were handed in are kept: run again.")
-
-    async def _write(self, job: Job) -> Job:
-        await self._io(lambda: self._jobs.write(job))
-        return job
-
-    async def _drop(self, job: Job, charges: Sequence[Charge]) -> None:
-        await self._io(lambda: self._ledger.settle(job.ticket, charges))
-        await self._io(lambda: self._jobs.remove(job))

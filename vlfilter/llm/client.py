@@ -11,22 +11,21 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TypeVar
 
-from vlfilter.data.storage import absolute, is_local, join
 from vlfilter.errors import VlfilterError
 from vlfilter.llm import keys
 from vlfilter.llm.answers import check_schema, read_answer
 from vlfilter.llm.background import LoopThread
-from vlfilter.llm.batch import BatchRun, BatchSettings
+from vlfilter.llm.batch import BatchRun
+from vlfilter.llm.batches import Batches, BatchSettings, Collected
 from vlfilter.llm.cache import Cache, again, cache_key
 from vlfilter.llm.estimate import Estimate, estimate
-from vlfilter.llm.ledger import BudgetExceededError, Ledger, Spent
+from vlfilter.llm.ledger import BudgetExceededError, Spent
 from vlfilter.llm.limits import Limiter, LocalLimiter
+from vlfilter.llm.parts import make_vendor, open_ledger
 from vlfilter.llm.prices import Price, known_price
-from vlfilter.llm.s3_ledger import S3Ledger
 from vlfilter.llm.sending import Halt, Sender
-from vlfilter.llm.sqlite_ledger import SqliteLedger
 from vlfilter.llm.types import Answer, Request
-from vlfilter.llm.vendor import Repair, Reply, Vendor, Where
+from vlfilter.llm.vendor import Repair, Reply, Where
 
 __all__ = ["BudgetExceededError", "Judge", "JudgeSettings"]
 
@@ -88,7 +87,7 @@ class Judge:
         if settings.max_usd is not None and not 0 <= settings.max_usd < math.inf:
             raise VlfilterError(f"max_usd is {settings.max_usd}: give dollars, 0 or more.")
         self._cache = Cache(settings.cache)
-        self._ledger = _ledger(settings)
+        self._ledger = open_ledger(settings.ledger, settings.cache)
         self._limiter = limiter or LocalLimiter(settings.requests_per_minute, settings.tokens_per_minute)
         self._loop = LoopThread(f"judge-{self._model}")
         self._pool = ThreadPoolExecutor(max(settings.concurrency, 4), thread_name_prefix="judge-io")
@@ -126,6 +125,14 @@ class Judge:
             raise
         running.result()
         return [answer for answer in answers if answer is not None]
+
+    def collect_batches(self) -> list[Collected]:
+        """Fetch and cache the answers of this model's batch jobs that have ended, whoever handed them in."""
+
+        async def collect() -> list[Collected]:
+            return await self._batches(await self._ready()).collect(self._cache)
+
+        return self._loop.submit(collect()).result()
 
     def estimate(self, requests: Iterable[Request]) -> Estimate:
         """The dry run: nothing is sent and no key is needed."""
@@ -225,7 +232,7 @@ class Judge:
             self._cache.check()
             key = keys.key_for(self._vendor_name, self._url, self._api_key)
             where = Where(self._vendor_name, self._model, self._url, key, keys.VARIABLES[self._vendor_name])
-            vendor = _vendor(where, self.settings.timeout_s)
+            vendor = make_vendor(where, self.settings.timeout_s)
             self._sender = Sender(vendor, self._ledger, self._limiter, self.price, self.settings, self._model, self._io)
         return self._sender
 
@@ -268,6 +275,9 @@ class Judge:
             return answer
 
         in_order = {key: pending[key] for key in places if key in pending}
+        await BatchRun(self._batches(sender), finish, emit).run(in_order)
+
+    def _batches(self, sender: Sender) -> Batches:
         settings = BatchSettings(
             self.settings.cache or "",
             self._vendor_name,
@@ -280,7 +290,7 @@ class Judge:
             self.settings.poll_s,
             self.settings.concurrency,
         )
-        await BatchRun(sender.vendor, self._ledger, settings, self._io, finish, emit).run(in_order)
+        return Batches(sender.vendor, self._ledger, settings, self._io)
 
 
 def _price(settings: JudgeSettings, model: str) -> Price | None:
@@ -290,24 +300,3 @@ def _price(settings: JudgeSettings, model: str) -> Price | None:
     if given[0] is None or given[1] is None or min(given[0], given[1]) < 0:
         raise VlfilterError("give both input_usd_per_million and output_usd_per_million, neither below 0.")
     return Price(given[0], given[1])
-
-
-def _ledger(settings: JudgeSettings) -> Ledger:
-    place = settings.ledger
-    if place is None and settings.cache is not None:
-        place = join(settings.cache, "ledger.sqlite" if is_local(settings.cache) else "ledger")
-    if place is None:
-        return SqliteLedger(":memory:")
-    if is_local(place):
-        return SqliteLedger(absolute(place))
-    return S3Ledger(place)
-
-
-def _vendor(where: Where, timeout_s: float) -> Vendor:
-    if where.vendor == "anthropic":
-        from vlfilter.llm.anthropic_vendor import AnthropicVendor
-
-        return AnthropicVendor(where, timeout_s)
-    from vlfilter.llm.openai_vendor import OpenAiVendor
-
-    return OpenAiVendor(where, timeout_s)

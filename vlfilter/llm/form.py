@@ -7,6 +7,7 @@ from pydantic import Field
 from vlfilter.data.storage import join
 from vlfilter.forms import Step
 from vlfilter.llm.client import JudgeSettings
+from vlfilter.llm.jobs import JobStore
 
 
 class AskStep(Step):
@@ -44,3 +45,20 @@ class AskStep(Step):
             input_usd_per_million=self.input_usd_per_million,
             output_usd_per_million=self.output_usd_per_million,
         )
+
+
+class PollParams(Step):
+    """Where batch jobs of vendors are written down, so that their answers can be fetched when they are there."""
+
+    cache: str = Field(
+        description="The folder or s3:// prefix that the judge keeps answers in; `answers` below a method's output.",
+        examples=["s3://bucket/mlm-filter/answers"],
+        min_length=1,
+    )
+    base_url: str | None = Field(default=None, description="A server that speaks the vendor's API; empty: the vendor.")
+
+    def judges(self) -> list[JudgeSettings]:
+        """One for each vendor and model that has jobs here."""
+        names = sorted({f"{job.vendor}:{job.model}" for job in JobStore(self.cache).everyones()})
+        # The budget was checked when the jobs were handed in; no price is needed to fetch what is paid.
+        return [JudgeSettings(name, self.base_url, self.cache, batch=True) for name in names]

@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,7 +22,9 @@ SUBMITTING_S = 900.0  # how long a living process may take to hand a job in
 class Job:
     """`tag` is the hash of its questions, `id` the vendor's once it has one, `host` and `pid` are who hands it in.
 
-    `requests`: cache key → [labels, worst cost in billionths of a dollar]; `size` is how many were handed in.
+    `requests`: cache key → [labels, worst cost in billionths of a dollar, index in `kinds`]; `size` is how many were
+    handed in; `kinds`: what answers are read by, [max_tokens, schema]. `collected`: its answers are fetched, but for
+    those in `requests`, which only who asked them can take.
     """
 
     tag: str
@@ -35,11 +37,18 @@ class Job:
     size: int
     requests: Mapping[str, Any]
     id: str | None = None
+    kinds: Sequence[Any] = ()
+    collected: bool = False
 
     @property
     def ticket(self) -> str:
         """Under which the ledger holds its money."""
         return f"batch-{self.tag}"
+
+    @property
+    def worst(self) -> int:
+        """What all of it costs at most, in billionths of a dollar."""
+        return sum(worst for _, worst, *_ in self.requests.values())
 
     def owner_lives(self, submitting: set[str]) -> bool:
         """Whether the process that writes the id may still be at it; `submitting` are this process's own."""
@@ -75,15 +84,17 @@ class JobStore:
             ) from None
 
     def all(self, vendor: str, model: str, server: str) -> list[Job]:
+        return [job for job in self.everyones() if (job.vendor, job.model, job.server) == (vendor, model, server)]
+
+    def everyones(self) -> list[Job]:
+        """Of all vendors, models and servers."""
         fs, folder = filesystem(self._folder)
         try:
             names = sorted(str(name).split("/")[-1] for name in fs.ls(folder, detail=False, refresh=True))
         except FileNotFoundError:
             return []
         jobs = [self.load(name.removesuffix(".json")) for name in names if name.endswith(".json")]
-        return [
-            job for job in jobs if job is not None and (job.vendor, job.model, job.server) == (vendor, model, server)
-        ]
+        return [job for job in jobs if job is not None]
 
     def create(self, job: Job) -> bool:
         """False where the same questions are there already."""
