@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from prefect import get_run_logger, task
 
 from tasks.data_engine_artifacts import counts_table, queries_table, training_loss, verdicts_table
-from tasks.judge import make_judge, spending_table
+from tasks.judge import paid_judge
 from tasks.policy import ONCE, RETRIED
 from vlfilter.methods.data_engine import classify, evaluate, generate, postprocess, query, verify
 from vlfilter.methods.data_engine.params import DataEngineParams, EvaluateWork
@@ -20,17 +20,16 @@ from vlfilter.training.mixture import with_round
 if TYPE_CHECKING:
     from vlfilter.training.settings import TrainSettings
 
+COST = "data-engine-cost"  # one account for all steps
+
 
 @task(name="classify", **RETRIED)
 def classify_questions(params: DataEngineParams, step: ClassifyStep) -> str:
     settings = classify.ClassifySettings(
         step.name_of(step.model), "", classify.group_sizes(step.group), step.sampling()
     )
-    with make_judge(params.judge(step, step.model)) as judge:
-        try:
-            told = classify.classify(params.questions, params.places.questions, judge, settings)
-        finally:
-            spending_table(judge.spending(), "data-engine-cost")
+    with paid_judge(params.judge(step, step.model), COST) as judge:
+        told = classify.classify(params.questions, params.places.questions, judge, settings)
     _warn(told["reasons"])
     counts_table("classify", 0, told["rows"])
     counts_table("types", 0, told["types"])
@@ -88,11 +87,8 @@ def generate_questions(params: DataEngineParams, number: int) -> str:
     step, places = params.generate, params.places.round(number)
     labels = {"step": "generate", "round": str(number)}
     settings = generate.GenerateSettings(step.name_of(step.model), step.sampling(), labels)
-    with make_judge(params.judge(step, step.model)) as judge:
-        try:
-            told = generate.generate(places.prompts, places.replies, judge, settings)
-        finally:
-            spending_table(judge.spending(), "data-engine-cost")
+    with paid_judge(params.judge(step, step.model), COST) as judge:
+        told = generate.generate(places.prompts, places.replies, judge, settings)
     _warn(told["reasons"])
     counts_table("generate", number, told["rows"])
     return f"replies: {_listed(told['rows'])}"
@@ -115,14 +111,10 @@ def verify_questions(params: DataEngineParams, step: VerifyStep, number: int) ->
     )
     with ExitStack() as stack:
         judges = [
-            stack.enter_context(make_judge(params.judge(step, model))) if model else None
+            stack.enter_context(paid_judge(params.judge(step, model), COST)) if model else None
             for model in (step.image_judge, step.text_judge)
         ]
-        try:
-            told = verify.verify(places.generated, places.data, places.verdicts, settings, *judges)
-        finally:
-            if judge := next((one for one in judges if one), None):
-                spending_table(judge.spending(), "data-engine-cost")
+        told = verify.verify(places.generated, places.data, places.verdicts, settings, *judges)
     verdicts_table(number, told)
     if told["open"]:
         get_run_logger().warning("%d questions got no answer from a judge: run it again to ask again", told["open"])

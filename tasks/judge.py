@@ -1,26 +1,62 @@
-"""The judge in a deployment: keys from Secret blocks, limits shared by all workers, the account as an artifact."""
+"""The judge in a deployment: keys from Secret blocks, limits shared by all workers, the account as an artifact, and an
+event where the budget is used up."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from prefect import get_run_logger
+from prefect import get_run_logger, runtime
 from prefect.artifacts import create_table_artifact
 from prefect.blocks.system import Secret
 from prefect.client.orchestration import get_client
 from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError, rate_limit
+from prefect.events import emit_event
 from prefect.exceptions import MissingContextError, ObjectNotFound
 from prefect.logging import get_logger
 
 from tasks.artifacts import MAX_ROWS
-from vlfilter.llm.client import Judge, JudgeSettings
+from vlfilter.llm.client import BudgetExceededError, Judge, JudgeSettings
 from vlfilter.llm.keys import VARIABLES, ModelName
 from vlfilter.llm.ledger import Spent
 from vlfilter.llm.limits import Limiter, LocalLimiter
+
+OVER_BUDGET = "vlfilter.budget.exceeded"  # the event; deployments/automations.py acts on it
+
+
+@contextmanager
+def paid_judge(settings: JudgeSettings, account: str = "judge-spending") -> Iterator[Judge]:
+    """A judge whose account becomes the artifact `account`, however the task ends."""
+    with make_judge(settings) as judge:
+        try:
+            yield judge
+        except BudgetExceededError as error:
+            tell_over_budget(error)
+            raise
+        finally:
+            spending_table(judge.spending(), account)
+
+
+def tell_over_budget(error: BudgetExceededError) -> None:
+    """An event about the deployment that began it all, so that the server can pause its schedule."""
+    root = runtime.flow_run.root_flow_run_id
+    related: list[dict[str, str]] = []
+    if root is not None:
+        with get_client(sync_client=True) as client:
+            deployment = client.read_flow_run(root).deployment_id
+        if deployment is not None:
+            name = f"prefect.deployment.{deployment}"
+            related = [{"prefect.resource.id": name, "prefect.resource.role": "deployment"}]
+    emit_event(
+        OVER_BUDGET,
+        resource={"prefect.resource.id": f"vlfilter.budget.{root}", "prefect.resource.name": "judge's budget"},
+        related=related,
+        payload={"message": str(error), "spent_usd": error.spent_usd, "limit_usd": error.limit_usd},
+    )
 
 
 def make_judge(settings: JudgeSettings) -> Judge:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import get_run_logger, task
 
-from tasks.judge import make_judge, spending_table
+from tasks.judge import paid_judge
 from tasks.mlm_filter_artifacts import (
     balance_table,
     cluster_table,
@@ -35,11 +35,8 @@ def sample(step: SampleStep, places: Places) -> str:
 
 @task(name="grade pairs", **RETRIED)
 def grade(step: GradeStep, version: int, output: str, places: Places) -> str:
-    with make_judge(step.judge(output)) as judge:
-        try:
-            found = grade_pairs(places.pairs, places.images, places.grades, judge, step.settings(version))
-        finally:
-            spending_table(judge.spending())
+    with paid_judge(step.judge(output)) as judge:
+        found = grade_pairs(places.pairs, places.images, places.grades, judge, step.settings(version))
     grade_table(found)
     return f"{', '.join(f'{n} {status}' for status, n in found['rows'].items())} grades, ${found['usd']:.2f}"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import get_run_logger, task
 
-from tasks.judge import make_judge, spending_table
+from tasks.judge import paid_judge
 from tasks.loss_curve import loss_curve
 from tasks.policy import ONCE, RETRIED
 from tasks.self_filter_artifacts import counts_table, selection_note
@@ -67,12 +67,9 @@ def reward_summary(places: SelfFilterPlaces, images: str, settings: RewardSettin
 
 @task(name="judge", **RETRIED)
 def ask_judge(step: JudgeStep, output: str, places: SelfFilterPlaces) -> str:
-    with make_judge(step.judge(output)) as judge:
-        try:
-            tell = get_run_logger().info
-            found = judging.judge_scores(places.preprocess, places.judge, judge, step.judging(), tell=tell)
-        finally:
-            spending_table(judge.spending())
+    with paid_judge(step.judge(output)) as judge:
+        tell = get_run_logger().info
+        found = judging.judge_scores(places.preprocess, places.judge, judge, step.judging(), tell=tell)
     for reason, count in found.reasons.items():
         get_run_logger().warning("%d rows without a judge's score: %s", count, reason)
     counts_table("judge", found.rows)

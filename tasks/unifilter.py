@@ -6,7 +6,7 @@ from typing import Any
 
 from prefect import get_run_logger, task
 
-from tasks.judge import make_judge, spending_table
+from tasks.judge import paid_judge
 from tasks.loss_curve import loss_curve
 from tasks.policy import ONCE, RETRIED
 from tasks.unifilter_artifacts import level_table, selection_note, validation_report
@@ -31,11 +31,8 @@ def choose_images(step: SynthesizeStep, output: str) -> dict[str, Any]:
 @task(name="write levels", **RETRIED)
 def write(step: SynthesizeStep, output: str) -> dict[str, Any]:
     places = SynthesisPlaces.below(output)
-    with make_judge(step.judge(output)) as judge:
-        try:
-            return write_levels(places.items, places.images, places.texts, judge, step.writing())
-        finally:
-            spending_table(judge.spending())
+    with paid_judge(step.judge(output)) as judge:
+        return write_levels(places.items, places.images, places.texts, judge, step.writing())
 
 
 @task(name="keep rows", **RETRIED)
