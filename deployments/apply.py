@@ -1,37 +1,72 @@
-"""Bring a server to the state that this folder and prefect.yaml describe: `python -m deployments.apply`."""
+"""Bring a server to the state that this folder and prefect.yaml describe: `python -m deployments.apply`.
+
+May be run again at any time: what is right stays as it is, what differs is changed in its place. `VLFILTER_POOL_TYPE`
+(process, docker or kubernetes) says how the workers of the pools run things.
+"""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.exceptions import ObjectAlreadyExists
+import yaml
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.settings import get_current_settings
 
-POOLS = {"default": "process", "gpu": "process"}  # name → worker type
-ROOT = Path(__file__).parent.parent
+from deployments.automations import apply_automations
+from deployments.blocks import ALERTS, KEYS, alerts, apply_variables, container_environment, secrets
+from deployments.limits import apply_limits
+from deployments.pools import apply_pools
+from deployments.schedules import ROOT, with_schedules_as_they_are
+from vlfilter.errors import VlfilterError
 
 
-def make_pools() -> list[str]:
-    """Create the work pools that are missing; those that exist stay as they are. Returns the new ones' names."""
-    made = []
-    with get_client(sync_client=True) as client:
-        for name, kind in POOLS.items():
-            try:
-                client.create_work_pool(WorkPoolCreate(name=name, type=kind))
-            except ObjectAlreadyExists:
-                continue
-            made.append(name)
-    return made
+def apply(client: SyncPrefectClient, kind: str = "process") -> Iterator[str]:
+    """All but the deployments; tells what changed, nothing where all is right."""
+    if kind == "process":
+        yield from apply_pools(client, kind, {})
+    else:
+        yield from apply_variables(client)
+        yield from apply_pools(client, kind, container_environment(client))
+    yield from apply_limits(client)
+    yield from apply_automations(client, alerts(client))
+
+
+def deploy(client: SyncPrefectClient) -> int:
+    """The deployments of prefect.yaml, by Prefect's own command; its exit status."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "prefect.yaml"
+        path.write_text(yaml.safe_dump(with_schedules_as_they_are(client), sort_keys=False))
+        command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(path)]
+        settings = get_current_settings().to_environment_variables(exclude_unset=True)
+        return subprocess.run(command, cwd=ROOT, env={**os.environ, **settings}).returncode  # noqa: S603 - our own
+
+
+def wanting(client: SyncPrefectClient) -> Iterator[str]:
+    """What only people can make, because it is secret or theirs."""
+    there = secrets(client)
+    for name in KEYS:
+        if name not in there:
+            yield f"no Secret block {name}: a judge needs the key from the worker's environment, or this block"
+    if alerts(client) is None:
+        yield f"no notification block {ALERTS}: late runs and used-up budgets show in the UI's event feed only"
 
 
 def main() -> None:
-    for name in make_pools():
-        print(f"work pool {name} created")  # noqa: T201
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
-    sys.exit(subprocess.run(command, cwd=ROOT).returncode)  # noqa: S603 - our own command
+    try:
+        with get_client(sync_client=True) as client:
+            for line in apply(client, os.environ.get("VLFILTER_POOL_TYPE", "process")):
+                print(line)  # noqa: T201
+            status = deploy(client)
+            for line in wanting(client):
+                print(line)  # noqa: T201
+    except VlfilterError as error:
+        sys.exit(str(error))
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,6 @@ def test_retry_in_the_ui_runs_only_the_failed_shard(python, prefect_api: str, tm
     (tmp_path / "data" / "00002.tar").write_bytes(b"not a tar" * 200)
     (tmp_path / "toy.txt").write_text("1.0")
     python("deployments.apply")
-    python("deployments.apply")  # again changes nothing
 
     deployment = api.get("/deployments/name/score-shards/main").raise_for_status().json()
     params = {"shards": str(tmp_path / "data"), "output": str(tmp_path / "out"), "scorer": [NAME]}
@@ -61,7 +60,7 @@ def test_retry_in_the_ui_runs_only_the_failed_shard(python, prefect_api: str, tm
         json={"parameters": {"params": params}, "state": {"type": "SCHEDULED"}},
     )
     run = created.raise_for_status().json()["id"]
-    python("prefect", "worker", "start", "--pool", "default", "--type", "process", "--run-once")
+    python("prefect", "worker", "start", "--pool", "cpu", "--type", "process", "--run-once")
     first = read(run)
     assert first["state_type"] == "FAILED"
     assert first["state"]["message"] == "1 of 4 shards have no score table: 00002"
@@ -71,7 +70,7 @@ def test_retry_in_the_ui_runs_only_the_failed_shard(python, prefect_api: str, tm
     make_tar(tmp_path / "data" / "00002.tar", pairs(5, 10))
     state = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": "Retry from the UI"}
     api.post(f"/flow_runs/{run}/set_state", json={"state": state, "force": True}).raise_for_status()
-    python("prefect", "worker", "start", "--pool", "default", "--type", "process", "--run-once")
+    python("prefect", "worker", "start", "--pool", "cpu", "--type", "process", "--run-once")
     second = read(run)
     assert second["state_type"] == "COMPLETED", second["state"]
     assert second["run_count"] == 2
