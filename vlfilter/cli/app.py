@@ -8,8 +8,10 @@ import typer
 
 from vlfilter import __version__
 from vlfilter.cli.data_engine import app as data_engine
+from vlfilter.cli.datasets import app as datasets
 from vlfilter.cli.doctor import doctor
 from vlfilter.cli.evaluate import app as evaluate
+from vlfilter.cli.minigpt_v2 import app as minigpt_v2
 from vlfilter.cli.mlm_filter import app as mlm_filter
 from vlfilter.cli.models import models
 from vlfilter.cli.self_filter import app as self_filter
@@ -23,6 +25,8 @@ app.add_typer(unifilter, name="unifilter")
 app.add_typer(data_engine, name="data-engine")
 app.add_typer(self_filter, name="self-filter")
 app.command()(doctor)
+app.add_typer(minigpt_v2, name="minigpt-v2")
+app.add_typer(datasets, name="datasets")
 app.add_typer(evaluate, name="evaluate")
 
 Scores = Annotated[str, typer.Option(help="Where the score tables are.", metavar="URL")]
