@@ -8,6 +8,7 @@ from typing import Any
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from tasks.loss_curve import loss_curve
+from tasks.markdown import bullets
 
 VERDICTS = ("image_verdict", "text_verdict", "overlap_verdict", "dropped")
 
@@ -56,7 +57,7 @@ def gain_note(scores: Sequence[float], said: Sequence[str]) -> None:
     for number, score in enumerate(scores):
         gain = "" if number == 0 else f"{score - scores[number - 1]:+.1f}"
         lines.append(f"| {'before the rounds' if number == 0 else f'of round {number}'} | {score:.1f} | {gain} |")
-    text = "\n".join([*lines, "", *(f"- {line}" for line in said)])
+    text = "\n".join([*lines, "", bullets(said)])
     create_markdown_artifact(text, key="data-engine-rounds", description="Accuracy on the held-out questions")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 
+from tasks.markdown import bullets, code
 from vlfilter.report.curves import training_curve
 from vlfilter.training.run_folder import RunFolder, read_metrics
 
@@ -61,5 +62,5 @@ def loss_curve(output: str) -> None:
 
 
 def selection_note(found: Mapping[str, Any], place: str) -> None:
-    lines = "\n".join(f"- {line}" for line in found["lines"])
-    create_markdown_artifact(f"{lines}\n\nin `{place}`", key="mlm-filter-selection", description="What was kept")
+    text = f"{bullets(found['lines'])}\n\nin {code(place)}"
+    create_markdown_artifact(text, key="mlm-filter-selection", description="What was kept")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from tasks.markdown import bullets, code
 from vlfilter.methods.self_filter.places import SelfFilterPlaces
 from vlfilter.methods.self_filter.selecting import SelectSummary
 
@@ -17,6 +18,6 @@ def counts_table(step: str, counts: Mapping[str, int]) -> None:
 
 
 def selection_note(found: SelectSummary, places: SelfFilterPlaces) -> None:
-    lines = "\n".join(f"- {line}" for line in [*found.lines(), *found.warnings()])
-    text = f"{lines}\n\n`{places.selected}`, picks with rank, difficulty and penalty in `{places.picks}`"
+    lines = bullets([*found.lines(), *found.warnings()])
+    text = f"{lines}\n\n{code(places.selected)}, picks with rank, difficulty and penalty in {code(places.picks)}"
     create_markdown_artifact(text, key="self-filter-selection", description="What was selected")

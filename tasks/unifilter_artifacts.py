@@ -8,6 +8,7 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from tasks.markdown import bullets, code
 from vlfilter.training.level_metrics import NAMES
 from vlfilter.training.run_folder import RunFolder, read_metrics
 
@@ -51,5 +52,5 @@ def validation_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def selection_note(found: Mapping[str, Any], place: str) -> None:
-    lines = "\n".join(f"- {line}" for line in found["lines"])
-    create_markdown_artifact(f"{lines}\n\nin `{place}`", key="unifilter-selection", description="What was kept")
+    text = f"{bullets(found['lines'])}\n\nin {code(place)}"
+    create_markdown_artifact(text, key="unifilter-selection", description="What was kept")
