@@ -24,6 +24,9 @@ Truths = Annotated[str, typer.Option(help="The right answers, where they are not
 Mode = Annotated[Literal["fixed", "compat"], typer.Option(help="compat: as published, with its defects.")]
 Plain = Annotated[bool, typer.Option("--plain-prompts", help="Without MiniGPT-v2's word (vqa) before the question.")]
 Name = Annotated[str, typer.Option(help="The model's name in files; else the end of --model.", metavar="NAME")]
+Likelihood = Annotated[
+    bool, typer.Option("--likelihood", help="Multiple choice: take the letter that the model finds likeliest.")
+]
 MaxTokens = Annotated[int, typer.Option(help="Longest answer; 20 as published.")]
 Template = Annotated[str, typer.Option(help="auto: as trained; minigpt_v2_published: as published; or a name.")]
 ImageMode = Annotated[Literal["auto", "processor", "pad", "squash"], typer.Option(help="How images are fitted.")]
@@ -51,6 +54,7 @@ def _command(name: str) -> Callable[..., None]:
         mode: Mode = "fixed",
         plain_prompts: Plain = False,
         model_id: Name = "",
+        likelihood: Likelihood = False,
         max_tokens: MaxTokens = 20,
         template: Template = "auto",
         image_mode: ImageMode = "auto",
@@ -77,6 +81,7 @@ def _command(name: str) -> Callable[..., None]:
                 "model_id": model_id,
                 "mode": mode,
                 "plain_prompts": plain_prompts,
+                "answer_by": "likelihood" if likelihood else "writing",
                 "max_tokens": max_tokens,
                 "base": model_base,
                 "template": template,

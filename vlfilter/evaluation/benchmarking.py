@@ -12,6 +12,7 @@ from vlfilter.data.storage import filesystem, join
 from vlfilter.errors import VlfilterError
 from vlfilter.evaluation.benchmarks import find_benchmark
 from vlfilter.evaluation.benchmarks.reading import read_json
+from vlfilter.evaluation.choices import Choosing
 from vlfilter.evaluation.direct import Writing
 from vlfilter.evaluation.evaluate import SCORES, Asked, Given, evaluate
 from vlfilter.evaluation.model import EvaluatedModel
@@ -69,9 +70,12 @@ class Answerers:
             who = params.server.name_of(params.model)
             labels = {"step": "evaluate", "shard": step.benchmark}
             return Served(self.judge, who, step.images, params.max_tokens, params.workers, labels)
-        if self.model is not None:
-            return Local(Writing(self.model, params.max_tokens, led=False), params.run_settings(step))
-        raise VlfilterError("neither a model nor answers are given.")
+        if self.model is None:
+            raise VlfilterError("neither a model nor answers are given.")
+        if params.answer_by == "likelihood":
+            choosing = Choosing(self.model, whole=params.mode == "compat", led=False)
+            return Local(choosing, params.run_settings(step))
+        return Local(Writing(self.model, params.max_tokens, led=False), params.run_settings(step))
 
 
 @contextmanager
@@ -88,8 +92,11 @@ def evaluate_step(
     params: EvaluateParams, step: BenchmarkStep, who: Answerers, on_shard: OnShard | None = None
 ) -> dict[str, Any]:
     """One benchmark of `params`."""
-    answers = Given(step.answers, step.allow_missing) if step.answers else Asked(who.of(step), params.shard, on_shard)
-    return evaluate(find_benchmark(step.benchmark), params.source(step), answers, params.folder(step), params.name)
+    answers: Asked | Given = Given(step.answers, step.allow_missing)
+    if not step.answers:
+        answers = Asked(who.of(step), params.shard, on_shard, letters=params.answer_by == "likelihood")
+    benchmark, source = find_benchmark(step.benchmark), params.source(step)
+    return evaluate(benchmark, source, answers, params.folder(step), params.name)
 
 
 def read_scores(params: EvaluateParams) -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
-"""Multiple choice by likelihood: the candidate whose tokens the model finds likeliest on average is its answer.
+"""Multiple choice by likelihood: the candidate whose tokens the model finds likeliest is its answer.
 
-Source: MLLM-DataEngine's evaluation, which runs every candidate of every question alone; here the candidates of many
-questions share their prefixes and go through the model together.
+Source: MLLM-DataEngine's evaluations, which run every candidate of every question alone; here the candidates of many
+questions share their prefixes and go through the model together. Version 1 compares means over a candidate's tokens,
+version 2 (MiniGPT-v2's `multi_select`) means over all positions, prompt and padding too, so that only sums count.
 """
 
 from __future__ import annotations
@@ -28,9 +29,18 @@ def best(losses: Sequence[float]) -> int:
     return next(place for place, loss in enumerate(losses) if loss <= lowest + TIE)
 
 
+def over_positions(nll: float, tokens: int, positions: int) -> float:
+    """The mean over a candidate's tokens as one over all positions of its row that predict something."""
+    return nll * tokens / positions
+
+
 class Choosing:
     """`choice` is the answer's place among the candidates (ties go to the lowest), `nll` the mean negative
-    log-likelihood per token of each candidate in nats, `tokens` their tokens, `answer` the candidate's text."""
+    log-likelihood per token of each candidate in nats, `tokens` their tokens, `answer` the candidate's text.
+
+    `whole` compares candidates by the likelihood of all their tokens together, as version 2 does: that favours short
+    ones. `led` has every answer begin with the form's lead ("The answer is").
+    """
 
     name = "choices"
     columns = pa.schema(
@@ -42,11 +52,14 @@ class Choosing:
         ]
     )
 
-    def __init__(self, model: EvaluatedModel):
+    def __init__(self, model: EvaluatedModel, whole: bool = False, led: bool = True):
         self.model = model
+        self.whole = whole
+        self.led = led
 
     def fingerprint(self) -> dict[str, Any]:
-        return {"answers": self.name, **self.model.fingerprint()}
+        told = {} if self.led and not self.whole else {"whole": self.whole, "led": self.led}
+        return {"answers": self.name, **told, **self.model.fingerprint()}
 
     def load(self) -> None:
         self.model.load()
@@ -55,7 +68,7 @@ class Choosing:
         """Raises `SampleError` for a question that cannot be asked."""
         if not item.candidates:
             raise SampleError(Status.MISSING_TEXT, "the question has no choices")
-        posed = self.model.pose(self.model.writer.rank(item.message, item.candidates), image)
+        posed = self.model.pose(self.model.writer_of(self.led).rank(item.message, item.candidates), image)
         return Prepared(self.model.tokens(posed), (item, posed))
 
     def score(self, batch: Sequence[Prepared]) -> dict[str, Sequence[Any]]:
@@ -79,10 +92,12 @@ class Choosing:
         if not all(map(math.isfinite, nll)):
             return dict.fromkeys(self.columns.names, SampleError(Status.FAILED, "a likelihood is no finite number"))
         rounded = [round(value, DECIMALS) for value in nll]
-        choice = best(rounded)
+        sizes = [len(lane) for lane in posed.asked.lanes]
+        weighed = [over_positions(mean, size, 1) for mean, size in zip(rounded, sizes, strict=True)]
+        choice = best(weighed if self.whole else rounded)
         return {
             "answer": item.candidates[choice],
             "choice": choice,
             "nll": rounded,
-            "tokens": [len(lane) for lane in posed.asked.lanes],
+            "tokens": sizes,
         }

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -12,7 +10,6 @@ from PIL import Image
 
 from vlfilter.evaluation.items import Item
 from vlfilter.evaluation.model import EvaluatedModel, Posed
-from vlfilter.evaluation.prompts import PromptWriter
 from vlfilter.scoring.base import Prepared
 
 MAX_TOKENS = 20  # the published limit for short answers
@@ -35,15 +32,15 @@ class Writing:
         self.led = led
 
     def fingerprint(self) -> dict[str, Any]:
-        told = {"answers": self.name, "max_tokens": self.max_tokens, "led": self.led}
-        return told | self.model.fingerprint()
+        told = {} if self.led else {"led": False}
+        return {"answers": self.name, "max_tokens": self.max_tokens, **told, **self.model.fingerprint()}
 
     def load(self) -> None:
         self.model.load()
 
     def prepare(self, item: Item, image: Image.Image) -> Prepared:
         """Raises `SampleError` for a question that cannot be asked."""
-        posed = self.model.pose(self._writer.open(item.message), image, self.max_tokens)
+        posed = self.model.pose(self.model.writer_of(self.led).open(item.message), image, self.max_tokens)
         return Prepared(self.model.tokens(posed, self.max_tokens), posed)
 
     def score(self, batch: Sequence[Prepared]) -> dict[str, Sequence[Any]]:
@@ -57,13 +54,9 @@ class Writing:
             rows, images = self.model.inputs(posed)
             chosen = greedy(loaded.model, rows, images, self.max_tokens, stop=loaded.tokenizer.eos).cpu()
         written = [self._decode(row[0].tolist()) for row in chosen]
-        answer = self._writer.answer if self.led else self._writer.until_end
+        writer = self.model.writer_of(self.led)
+        answer = writer.answer if self.led else writer.until_end
         return {"answer": [answer(text) for text in written], "written": written}
-
-    @cached_property
-    def _writer(self) -> PromptWriter:
-        writer = self.model.writer
-        return writer if self.led else replace(writer, form=writer.form.unled())
 
     def _decode(self, ids: list[int]) -> str:
         tokenizer = self.model.loaded.tokenizer

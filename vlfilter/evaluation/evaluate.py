@@ -6,7 +6,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -27,11 +27,13 @@ SCORES, TABLE, ANSWERS = "scores.json", "questions.parquet", "answers"
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Answers that a model gives now, a table for each `shard` questions."""
+    """Answers that a model gives now, a table for each `shard` questions; `letters` has it choose among the options'
+    letters, and asks only what has options."""
 
     answering: Answering
     shard: int
     on_shard: Callable[[int, int], None] | None = None
+    letters: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ def evaluate(
     cannot be read, and when no question got an answer.
     """
     reading = benchmark.read(source)
+    if isinstance(answers, Asked) and answers.letters:
+        reading = _choices(benchmark, reading)
     if not reading.questions:
         first = f": {reading.bad[0]}" if reading.bad else ""
         raise VlfilterError(f"{source.data} holds no question of {benchmark.name} that can be used{first}.")
@@ -79,6 +83,14 @@ def evaluate(
         reason = outcomes[reading.questions[0].item.key].reason
         raise VlfilterError(f"none of the {len(marked)} questions got an answer, the first because {reason}.")
     return told
+
+
+def _choices(benchmark: Benchmark, reading: Reading) -> Reading:
+    questions = [question for question in reading.questions if question.options]
+    if reading.questions and not questions:
+        raise VlfilterError(f"{benchmark.name} is no multiple choice: there are no likelihoods to compare.")
+    asked = [replace(one, item=replace(one.item, candidates=tuple(one.options))) for one in questions]
+    return Reading(asked, reading.bad)
 
 
 def _outcomes(benchmark: Benchmark, reading: Reading, answers: Asked | Given, output: str) -> dict[str, Outcome]:

@@ -104,6 +104,10 @@ class EvaluatedModel:
         """Of the loaded model."""
         return self._writer
 
+    def writer_of(self, led: bool) -> PromptWriter:
+        """The same; unless `led`, answers begin as the model likes."""
+        return self._writer if led else self._free_writer
+
     def pose(self, asked: Asked, image: Image.Image, more: int = 0) -> Posed:
         """Raises `SampleError` when the longest lane and `more` tokens do not fit into the model's context."""
         loaded = self.loaded
@@ -159,7 +163,9 @@ class EvaluatedModel:
         body = loaded.config.body
         context = loaded.config.max_length or int(getattr(body, "max_position_embeddings", DEFAULT_CONTEXT))
         self._context = min(context, getattr(body, "sliding_window", None) or context)
-        self._writer = PromptWriter(loaded.tokenizer, self._form(loaded.config))
+        form = self._form(loaded.config)
+        self._writer = PromptWriter(loaded.tokenizer, form)
+        self._free_writer = PromptWriter(loaded.tokenizer, form.unled())
         self._loaded = replace(loaded, images=images)
 
     def _form(self, config: VlmConfig) -> PromptForm:

@@ -47,6 +47,10 @@ class EvaluateParams(BaseModel):
     plain_prompts: bool = Field(
         default=False, description="Without MiniGPT-v2's word [vqa], for models that have not learnt it."
     )
+    answer_by: Literal["writing", "likelihood"] = Field(
+        default="writing",
+        description="likelihood: of multiple choice only, the option's letter that the model finds likeliest.",
+    )
     max_tokens: int = Field(default=MAX_TOKENS, ge=1, description="Longest answer; more for models that think first.")
 
     base: str = Field(default="", description="The language model of a projector-only checkpoint.")
@@ -76,6 +80,8 @@ class EvaluateParams(BaseModel):
                 raise VlfilterError(f"{twice} is given twice: their results would lie in one folder.")
             if not self.model and (open_ := [step.benchmark for step in self.benchmarks if not step.answers]):
                 raise VlfilterError(f"neither a model nor answers are given for {', '.join(open_)}.")
+            if self.served and self.answer_by == "likelihood":
+                raise VlfilterError("a server does not tell likelihoods: answer_by writing.")
             if self.model and not self.served:
                 self.model_settings()
         except VlfilterError as error:

@@ -42,8 +42,10 @@ class PromptForm:
     joined: bool
 
     def unled(self) -> PromptForm:
-        """The same for answers that begin as the model likes: nothing stands behind the tail, not even a blank."""
-        return replace(self, lead="", gap="", tail=self.tail.rstrip(" "))
+        """The same for answers that begin as the model likes: no blank stands behind the tail, but before a candidate
+        where training has one."""
+        tail = self.tail.rstrip(" ")
+        return replace(self, lead="", gap=self.tail[len(tail) :], tail=tail)
 
 
 DATA_ENGINE = PromptForm(

@@ -14,7 +14,6 @@ from vlfilter.evaluation.benchmarks.letters import chosen_letter, lettered_quest
 from vlfilter.evaluation.benchmarks.okvqa import ASKED
 from vlfilter.evaluation.benchmarks.reading import Row, collect, find_file, read_rows
 from vlfilter.evaluation.items import Item
-from vlfilter.evaluation.vqa import normalise
 
 DATA = ("aokvqa_v1p0_val.json",)
 CHOICE, DIRECT = "multiple_choice", "direct_answer"
@@ -23,8 +22,8 @@ CHOICE, DIRECT = "multiple_choice", "direct_answer"
 class AokVqa(Benchmark):
     """Every question is asked twice, but for those that are marked as difficult to answer directly.
 
-    The published rule compares texts: of the choice, and of free answers as they stand. Here free answers are
-    normalised as in VQA before they are compared.
+    The published rule cuts every answer at its first full stop and lowers its case, so that the right choices `Red` and
+    `St. Louis` are wrong. Here a choice is right as it stands, and free answers lose a final full stop only.
     """
 
     name = "aokvqa"
@@ -48,7 +47,7 @@ class AokVqa(Benchmark):
             return float((published_answer(shown) if rule == "compat" else shown) == question.truth[0])
         if rule == "compat":
             return direct_accuracy(published_answer(text), question.truth)
-        return direct_accuracy(normalise(text), [normalise(answer) for answer in question.truth])
+        return direct_accuracy(text.lower().removesuffix("."), question.truth)
 
     def files(self, answers: Answers) -> dict[str, bytes]:
         told: dict[str, dict[str, str]] = {}
@@ -63,8 +62,8 @@ class AokVqa(Benchmark):
         """Of the leaderboard's file (an object from id to both answers), or of rows whose one `model_answer` counts for
         both. Free answers that are not asked for are left out."""
         both = ((CHOICE, CHOICE), (DIRECT, DIRECT), (CHOICE, "model_answer"), (DIRECT, "model_answer"))
-        asked = {question.item.key for question in questions}
-        unasked = {f"{question.row['question_id']}/{DIRECT}" for question in questions} - asked
+        asked = {question.item.key: question.options for question in questions}
+        unasked = {f"{question.row['question_id']}/{DIRECT}" for question in questions} - set(asked)
         found = [
             {"key": f"{entry['question_id']}/{measure}", "text": entry[name]}
             for entry in entries
@@ -72,7 +71,11 @@ class AokVqa(Benchmark):
             for measure, name in both
             if name in entry
         ]
-        return [entry for entry in found if entry["key"] not in unasked]
+        return [
+            {"key": entry["key"], "text": _letter_of(entry["text"], asked.get(entry["key"], {}))}
+            for entry in found
+            if entry["key"] not in unasked
+        ]
 
 
 def _questions(number: int, row: VqaRow, tag: str) -> list[Question | None]:
@@ -90,8 +93,11 @@ def _questions(number: int, row: VqaRow, tag: str) -> list[Question | None]:
 
 
 def _choice(question: Question, text: str) -> str:
-    """The choice that is meant, else the text itself. A text that is a choice's means that one, whatever letters."""
-    if text in question.options.values():
-        return text
+    """The choice that is meant, else the text itself."""
     letter = chosen_letter(text, question.options)
     return question.options[letter] if letter else text
+
+
+def _letter_of(text: Any, options: Mapping[str, str]) -> Any:
+    """Files hold a choice's text, which may be a letter itself: that of another choice."""
+    return next((letter for letter, option in options.items() if option == text), text)

@@ -57,7 +57,8 @@ def read_rows(url: str, inside: str = "") -> list[Row | BadRow]:
     if url.endswith(".tsv"):
         return _tsv(_bytes(url), url)
     if url.endswith(".jsonl"):
-        return [_line(i, line) for i, line in enumerate(_bytes(url).splitlines()) if line.strip()]
+        lines = [(at, line) for at, line in enumerate(_bytes(url).split(b"\n"), 1) if line.strip()]
+        return [_line(number, at, line) for number, (at, line) in enumerate(lines)]
     if url.endswith(".parquet"):
         try:
             rows: list[Row | BadRow] = pq.read_table(io.BytesIO(_bytes(url))).to_pylist()
@@ -134,12 +135,12 @@ def _bytes(url: str) -> bytes:
         raise VlfilterError(f"there is no file {url}.") from None
 
 
-def _line(number: int, line: bytes) -> Row | BadRow:
+def _line(number: int, at: int, line: bytes) -> Row | BadRow:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
-        return _bad(number, line[:200].decode("utf-8", "replace"), f"line {number + 1} is no JSON: {error}")
-    return value if isinstance(value, dict) else _bad(number, value, f"line {number + 1} is no JSON object")
+        return _bad(number, line[:200].decode("utf-8", "replace"), f"line {at} is no JSON: {error}")
+    return value if isinstance(value, dict) else _bad(number, value, f"line {at} is no JSON object")
 
 
 def _tsv(data: bytes, url: str) -> list[Row | BadRow]:
