@@ -24,6 +24,7 @@ from benchmarks.harness import (
     RESULTS,
     VISIBLE,
     Line,
+    ProgramError,
     at_most,
     last_json,
     machine,
@@ -79,7 +80,7 @@ def host(scratch: Path) -> Found:
     found: Found = {}
     for name, case in CASES.items():
         for processes in (1, 4):
-            parameters = case.parameters(scratch, device="cpu", workers=CORES // processes)
+            parameters = case.parameters(scratch, device="cpu", workers=max(1, CORES // processes))
             command = python("benchmarks.programs.prepare_rate", json.dumps(parameters), str(processes))
             found[f"{name}_{processes}"] = last_json(run_program(command)[1])["samples_per_s"]
     return found
@@ -155,12 +156,18 @@ def main() -> None:
         return
     path = RESULTS / "gpu.json"
     found = json.loads(path.read_text())["details"] if path.is_file() else {}
+    failed = []
     for part in sys.argv[1:] or PARTS:
-        with scratch_folder("gpu") as place:
-            found[part] = PARTS[part](Path(place))
+        try:
+            with scratch_folder("gpu") as place:
+                found[part] = PARTS[part](Path(place))
+        except ProgramError as error:
+            failed.append(part)
+            print(f"gpu: {part} failed: {error}", flush=True)
+            continue
         print(f"gpu: {part}: {json.dumps(found[part])}", flush=True)
-        met = write_result("gpu", lines(found), found)  # each part as soon as it is there
-    sys.exit(not met)
+        write_result("gpu", lines(found), found)  # each part as soon as it is there
+    sys.exit(bool(failed) or any(line.met is False for line in lines(found)))
 
 
 if __name__ == "__main__":
