@@ -81,7 +81,9 @@ class TrainSettings(BaseModel):
     projector_kind: str = Field(default="mlp2x_gelu", description="linear, mlp2x_gelu or aapool_mlp.")
     image_tokens: int = Field(default=144, ge=1, description="Tokens of an image after aapool_mlp.")
     select_layer: int = Field(default=-2, description="Which layer of the vision tower is read; -1 is the last.")
-    select_feature: Literal["patch", "cls_patch"] = "patch"
+    select_feature: Literal["patch", "cls_patch"] = Field(
+        default="patch", description="Which of its outputs: the patches', or the class token's too."
+    )
 
     labels: Literal[1, 4] = Field(
         default=1, description="Classifier: 1 learns the level as a number (squared error), 4 as a class."
@@ -121,14 +123,14 @@ class TrainSettings(BaseModel):
     )
     lora_r: int = Field(default=8, ge=1, description="LoRA: the rank.")
     lora_alpha: float = Field(default=16, gt=0, description="LoRA: over the rank, what the matrices' product counts.")
-    lora_dropout: float = Field(default=0.05, ge=0, lt=1)
+    lora_dropout: float = Field(default=0.05, ge=0, lt=1, description="LoRA: share of its inputs that are dropped.")
     lora_targets: tuple[str, ...] = Field(
         default=("q_proj", "k_proj"), min_length=1, description="LoRA: the layers beside which it stands."
     )
     merge_lora: bool = Field(
         default=True, description="LoRA: write a whole model with LoRA in it, or LoRA and projector alone."
     )
-    epochs: int = Field(default=1, ge=1)
+    epochs: int = Field(default=1, ge=1, description="Passes over the rows.")
     iters_per_epoch: int | None = Field(default=None, ge=1, description="Mixture: the steps that are called an epoch.")
     draws: int = Field(
         default=1,
@@ -140,15 +142,15 @@ class TrainSettings(BaseModel):
         default=4, ge=1, le=64, description="Samples that one process handles at once; the rest is accumulated."
     )
     eval_batch: int = Field(default=16, ge=1, description="Validation rows that one process handles at once.")
-    learning_rate: float = Field(default=2e-5, gt=0)
+    learning_rate: float = Field(default=2e-5, gt=0, description="The highest of the schedule.")
     schedule: Literal["cosine", "constant", "warmup_cosine"] = Field(
         default="cosine",
         description="warmup_cosine: from warmup_learning_rate in warmup_steps, then down to min_learning_rate.",
     )
     warmup_ratio: float = Field(default=0.03, ge=0, lt=1, description="Not for warmup_cosine.")
-    warmup_steps: int = Field(default=0, ge=0)
-    warmup_learning_rate: float = Field(default=0.0, ge=0)
-    min_learning_rate: float = Field(default=0.0, ge=0)
+    warmup_steps: int = Field(default=0, ge=0, description="warmup_cosine: steps until the highest learning rate.")
+    warmup_learning_rate: float = Field(default=0.0, ge=0, description="warmup_cosine: the learning rate at first.")
+    min_learning_rate: float = Field(default=0.0, ge=0, description="warmup_cosine: the learning rate at the end.")
     weight_decay: float = Field(default=0.0, ge=0, description="Norms and biases are spared.")
     max_grad_norm: float = Field(default=1.0, ge=0, description="Gradients are clipped to this norm; 0: not at all.")
     group_by_modality_length: bool = Field(default=True, description="Batches of like kind and like length.")
@@ -157,11 +159,11 @@ class TrainSettings(BaseModel):
         description="Classifier: the rows of an image stand together in a batch, which learns from what tells them "
         "apart; a small model learns several times as fast. Not published.",
     )
-    gradient_checkpointing: bool = True
-    seed: int = 42
+    gradient_checkpointing: bool = Field(default=True, description="Compute activations twice: less memory, more time.")
+    seed: int = Field(default=42, description="Of all draws.")
 
     zero: Literal["none", "2", "3"] = Field(default="3", description="DeepSpeed's ZeRO stage.")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: a GPU where there is one.")
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
         default="auto", description="auto is bfloat16 on CUDA and float32 on CPU."
     )
@@ -173,7 +175,7 @@ class TrainSettings(BaseModel):
     bad_rows: float = Field(
         default=0.01, ge=0, le=1, description="Fraction of rows that may be skipped (missing or broken images)."
     )
-    report_to: Literal["none", "wandb"] = "none"
+    report_to: Literal["none", "wandb"] = Field(default="none", description="Where else the loss is shown.")
 
     @property
     def image_root(self) -> str:
