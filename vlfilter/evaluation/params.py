@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from vlfilter.data.storage import join
 from vlfilter.errors import VlfilterError
@@ -13,7 +13,7 @@ from vlfilter.evaluation.benchmarks.base import TAG, Mode, Source
 from vlfilter.evaluation.direct import MAX_TOKENS
 from vlfilter.evaluation.model import ModelSettings
 from vlfilter.evaluation.run import RunSettings
-from vlfilter.forms import Device, Step, parse_form
+from vlfilter.forms import Device, Dtype, Form, ImageMode, Step, parse_form
 from vlfilter.llm.form import AskStep
 from vlfilter.llm.keys import VARIABLES
 
@@ -31,13 +31,11 @@ class BenchmarkStep(Step):
     allow_missing: bool = Field(default=False, description="Questions that `answers` leaves out count as wrong.")
 
 
-class EvaluateParams(BaseModel):
+class EvaluateParams(Form):
     """Some benchmarks, and the model or the answers that they are about."""
 
-    model_config = ConfigDict(extra="forbid")
-
     output: str = Field(description="A folder for all results, one below it a benchmark.", min_length=1)
-    benchmarks: list[BenchmarkStep] = Field(min_length=1)
+    benchmarks: list[BenchmarkStep] = Field(description="Each with its files.", min_length=1)
     model: str = Field(
         default="",
         description="A folder or hub name, or openai:NAME (a server, with base_url); empty where answers exist.",
@@ -57,9 +55,9 @@ class EvaluateParams(BaseModel):
     template: str = Field(
         default="auto", description="auto: as trained; minigpt_v2_published: as published; or a template's name."
     )
-    image_mode: Literal["auto", "processor", "pad", "squash"] = "auto"
+    image_mode: ImageMode = "auto"
     device: Device = "auto"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    dtype: Dtype = "auto"
     batch_tokens: int = Field(default=8192, ge=1, description="Tokens in a forward pass, with padding and images.")
     shard: int = Field(default=512, ge=1, description="Questions in one table; a killed run goes on behind the last.")
     workers: int = Field(default=2, ge=1, le=256, description="Threads that read images.")

@@ -18,8 +18,8 @@ class AskStep(Step):
     cache: str | None = Field(
         default=None, description="Where answers are kept (folder or s3://), so that none is paid twice; empty: output."
     )
-    requests_per_minute: int | None = Field(default=None, ge=1)
-    tokens_per_minute: int | None = Field(default=None, ge=1)
+    requests_per_minute: int | None = Field(default=None, ge=1, description="Of this worker alone; empty: no limit.")
+    tokens_per_minute: int | None = Field(default=None, ge=1, description="Of this worker alone; empty: no limit.")
     concurrency: int = Field(default=16, ge=1, le=1000, description="Requests under way at a time.")
     batch: bool = Field(default=False, description="Through the vendor's batch endpoint, at half price, within a day.")
     timeout_s: float = Field(default=120, gt=0, description="Seconds for one attempt.")

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from vlfilter.errors import VlfilterError
+from vlfilter.forms import Form
 from vlfilter.scoring.base import Remote, Scorer, ScorerSettings, make_scorer, scorer_class
 
 
-class Dispatch(BaseModel):
+class Dispatch(Form):
     """Where the groups of shards run."""
-
-    model_config = ConfigDict(extra="forbid")
 
     mode: Literal["inline", "deployment"] = Field(
         default="inline",
@@ -33,10 +32,8 @@ class Dispatch(BaseModel):
     )
 
 
-class ScoreParams(BaseModel):
+class ScoreParams(Form):
     """Score every sample of some shards with one or more scorers."""
-
-    model_config = ConfigDict(extra="forbid")
 
     shards: str | Annotated[list[str], Field(min_length=1)] = Field(
         description="Tar shards: a path, a glob, braces, a directory, an s3:// prefix, or a manifest file.",
@@ -46,7 +43,8 @@ class ScoreParams(BaseModel):
         description="Where the score tables go: a folder or an s3:// URL.", examples=["s3://bucket/scores"]
     )
     scorer: list[str] = Field(
-        description="Scorers to run; each image is read and decoded once for all of them.",
+        description="clip_score, image_reward, mlm_filter, unifilter, or module:Class; each image is read and decoded "
+        "once for all of them.",
         min_length=1,
         examples=[["unifilter"]],
     )

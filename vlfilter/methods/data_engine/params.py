@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from vlfilter.errors import VlfilterError
-from vlfilter.forms import parse_form
+from vlfilter.forms import Form, parse_form
 from vlfilter.llm.client import JudgeSettings
 from vlfilter.llm.form import AskStep
 from vlfilter.methods.data_engine.places import DataEnginePlaces
@@ -27,10 +27,8 @@ from vlfilter.training.settings import TrainSettings, train_settings
 STEPS = ("classify", "evaluate", "query", "generate", "postprocess", "verify", "train")
 
 
-class DataEngineParams(BaseModel):
+class DataEngineParams(Form):
     """Classify once; then rounds of evaluate, query, generate, post-process, verify and train."""
-
-    model_config = ConfigDict(extra="forbid")
 
     output: str = Field(description="A folder for all that the steps make, seen by all machines.", min_length=1)
     questions: str = Field(
@@ -117,30 +115,26 @@ class DataEngineParams(BaseModel):
         return train_settings(values | self.train.settings, self.train.preset)
 
 
-class EvaluateWork(BaseModel):
-    """One evaluation: `output` is the round's folder."""
+class EvaluateWork(Form):
+    """One evaluation."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    model: str
-    questions: str
-    images: str
-    output: str
-    seed: int
+    model: str = Field(description="A checkpoint.")
+    questions: str = Field(description="In A-OKVQA's format, with types.")
+    images: str = Field(description="The folder of their images.")
+    output: str = Field(description="The round's folder.")
+    seed: int = Field(description="Of the split.")
     step: EvaluateStep
 
 
-class GpuWork(BaseModel):
+class GpuWork(Form):
     """What the flow on the GPU pool does: one thing at a time."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str = Field(description="For people.")
     number: int = Field(default=0, description="The round; 0: before the rounds.")
     index: QueryStep | None = Field(default=None, description="Make the index of these images, at `output`.")
     evaluate: EvaluateWork | None = None
     train: TrainSettings | None = None
-    output: str | None = None
+    output: str | None = Field(default=None, description="Of the index.")
 
 
 def parse_params(fields: Any, origin: str) -> DataEngineParams:

@@ -9,7 +9,7 @@ from pydantic import Field
 from vlfilter.data.vqa_formats import Format
 from vlfilter.evaluation.model import ModelSettings
 from vlfilter.evaluation.run import RunSettings
-from vlfilter.forms import Device, Gpus, Settings, Step
+from vlfilter.forms import Device, Dtype, Gpus, ImageMode, Settings, Step
 from vlfilter.llm.form import AskStep
 from vlfilter.methods.data_engine.asking import Sampling
 from vlfilter.methods.data_engine.bad_cases import SplitSettings
@@ -45,14 +45,14 @@ class EvaluateStep(Step):
     """The model answers all questions: by the likelihood of their choices."""
 
     template: str = Field(default="auto", description="auto: as the checkpoint was trained; data_engine: as published.")
-    image_mode: Literal["auto", "processor", "pad", "squash"] = "auto"
+    image_mode: ImageMode = "auto"
     split: Literal["holdout", "original"] = Field(
         default="holdout", description="original: the questions that steer the engine are also those it reports."
     )
     holdout: float = Field(default=0.5, gt=0, lt=1, description="The share of the images whose questions report.")
     direct: bool = Field(default=False, description="Let it answer freely too, for the direct-answer score.")
     device: Device = "auto"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    dtype: Dtype = "auto"
     batch_tokens: int = Field(default=8192, ge=1, description="Tokens in a forward pass, with padding and images.")
     workers: int = Field(default=2, ge=1, le=256, description="Threads that read images.")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from vlfilter.errors import VlfilterError
 from vlfilter.evaluation.params import EvaluateParams
-from vlfilter.forms import parse_form
+from vlfilter.forms import Form, parse_form
 from vlfilter.methods.minigpt_v2.mixtures import PUBLISHED
 from vlfilter.methods.minigpt_v2.places import MinigptV2Places
 from vlfilter.methods.minigpt_v2.steps import CheckStep, EvaluateStep, TrainStep
@@ -17,10 +17,8 @@ from vlfilter.training.settings import TrainSettings, train_settings
 STEPS = ("train", "evaluate")
 
 
-class MinigptV2Params(BaseModel):
+class MinigptV2Params(Form):
     """Check the data sets, fine-tune on their mixture, evaluate on benchmarks."""
-
-    model_config = ConfigDict(extra="forbid")
 
     output: str = Field(description="A folder for all that the steps make, seen by all machines.", min_length=1)
     mixture: str = Field(

@@ -27,7 +27,7 @@ class TrainStep(Step):
 class EvaluateStep(Step):
     """Evaluate on benchmarks."""
 
-    benchmarks: Annotated[list[BenchmarkStep], Field(min_length=1)]
+    benchmarks: Annotated[list[BenchmarkStep], Field(description="Each with its files.", min_length=1)]
     model: str | None = Field(default=None, description="A model from elsewhere; empty: the one that is fine-tuned.")
     settings: dict[str, Any] = Field(
         default_factory=dict,

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from vlfilter.data.storage import join
-from vlfilter.forms import parse_form
+from vlfilter.forms import Form, parse_form
 from vlfilter.methods.mlm_filter.places import Places
 from vlfilter.methods.mlm_filter.steps import (
     BalanceStep,
@@ -29,10 +29,8 @@ from vlfilter.scoring.params import ScoreParams
 from vlfilter.training.settings import TrainSettings, train_settings
 
 
-class MlmFilterParams(BaseModel):
+class MlmFilterParams(Form):
     """Sample, grade, balance, mix, fine-tune, score, select: the steps that are given, in this order."""
-
-    model_config = ConfigDict(extra="forbid")
 
     output: str = Field(description="A folder or an s3:// URL for all that the steps make.", min_length=1)
     sample: SampleStep | None = None

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field, field_validator, model_validator
 
 from vlfilter.errors import VlfilterError
-from vlfilter.forms import Device, Gpus, Settings, Step
+from vlfilter.forms import BatchTokens, Device, Dtype, Gpus, InFlight, Readers, Seed, Settings, Step
 from vlfilter.llm.client import JudgeSettings
 from vlfilter.llm.form import AskStep
 from vlfilter.methods.mlm_filter.grading import GradeSettings
@@ -92,7 +92,7 @@ class BalanceStep(Step):
     """Take every score as often as the others."""
 
     per_metric: int = Field(default=1000, ge=1, description="Rows of each metric (the paper's 4,000 in all).")
-    seed: int = 0
+    seed: Seed = 0
     grades: str | None = Field(default=None, description="A grades file from elsewhere.")
 
 
@@ -104,7 +104,7 @@ class MixStep(Step):
     images: str | None = Field(
         default=None, description="The folder of its images; it is linked as `general` into the run's image folder."
     )
-    seed: int = 0
+    seed: Seed = 0
     balanced: str | None = Field(default=None, description="A balanced grades file from elsewhere.")
     output: str | None = Field(default=None, description="The json; empty: instructions.json below the output.")
 
@@ -132,10 +132,10 @@ class ScoreStep(Step):
     model: str | None = Field(default=None, description="A checkpoint from elsewhere (folder or hub name).")
     metric: str = Field(default="all", description="all, or metrics joined by commas.")
     device: Device = "auto"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    batch_tokens: int = Field(default=8192, ge=1)
-    workers: int = Field(default=2, ge=1, le=256)
-    shards_in_flight: int = Field(default=2, ge=1, le=64)
+    dtype: Dtype = "auto"
+    batch_tokens: BatchTokens = 8192
+    workers: Readers = 2
+    shards_in_flight: InFlight = 2
     options: dict[str, Any] = Field(default_factory=dict, description="Further options of the scorer mlm_filter.")
     output: str | None = Field(default=None, description="Where the tables go; empty: `scores` below the output.")
 

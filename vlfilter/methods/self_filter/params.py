@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from vlfilter.errors import VlfilterError
-from vlfilter.forms import parse_form
+from vlfilter.forms import Form, parse_form
 from vlfilter.methods.self_filter.places import SelfFilterPlaces
 from vlfilter.methods.self_filter.score_features import ScoreInputs
 from vlfilter.methods.self_filter.steps import (
@@ -25,10 +25,8 @@ STEPS = ("preprocess", "features", "judge", "stage1", "select", "tune")
 GPU_STEPS = ("features", "stage1", "tune")
 
 
-class SelfFilterParams(BaseModel):
+class SelfFilterParams(Form):
     """Preprocess, features, judge, stage 1, select, tune: the steps that are given, in this order."""
-
-    model_config = ConfigDict(extra="forbid")
 
     output: str = Field(description="A folder for all that the steps make, seen by all machines.", min_length=1)
     images: str | None = Field(

@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from vlfilter.data.storage import join
 from vlfilter.errors import VlfilterError
-from vlfilter.forms import parse_form
+from vlfilter.forms import Form, parse_form
 from vlfilter.methods.unifilter.synthesis import SynthesisPlaces, SynthesizeStep
 from vlfilter.methods.unifilter.train_steps import PretrainStep, ScoreStep, SelectStep, TrainStep
 from vlfilter.scoring.params import ScoreParams
@@ -33,10 +33,8 @@ class Places:
     kept: str
 
 
-class UniFilterParams(BaseModel):
+class UniFilterParams(Form):
     """Synthesize, pretrain, train, score, select: the steps that are given, in this order."""
-
-    model_config = ConfigDict(extra="forbid")
 
     output: str = Field(description="A folder for all that the steps make, seen by all machines.", min_length=1)
     synthesize: SynthesizeStep | None = None

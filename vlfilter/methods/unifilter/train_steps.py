@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
 from vlfilter.errors import VlfilterError
-from vlfilter.forms import Device, Gpus, Settings, Step
+from vlfilter.forms import BatchTokens, Device, Dtype, Gpus, InFlight, Readers, Settings, Step
 from vlfilter.selection.recipes import recipe
 
 
@@ -61,10 +61,10 @@ class ScoreStep(Step):
     )
     model: str | None = Field(default=None, description="A classifier from elsewhere (folder or hub name).")
     device: Device = "auto"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    batch_tokens: int = Field(default=8192, ge=1)
-    workers: int = Field(default=2, ge=1, le=256)
-    shards_in_flight: int = Field(default=2, ge=1, le=64)
+    dtype: Dtype = "auto"
+    batch_tokens: BatchTokens = 8192
+    workers: Readers = 2
+    shards_in_flight: InFlight = 2
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the scorer unifilter.")
     output: str | None = Field(default=None, description="Where the tables go; empty: `scores` below the output.")
 
