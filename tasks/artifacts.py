@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import cast
+from functools import wraps
+from typing import ParamSpec, TypeVar, cast
 from uuid import UUID
 
 from prefect import get_run_logger
@@ -16,23 +18,41 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from vlfilter.data.tables import State
+from vlfilter.data.states import State
 from vlfilter.errors import VlfilterError
 from vlfilter.report.plots import score_histograms
 from vlfilter.scoring.progress import Progress, followed
 from vlfilter.scoring.status import ScorerStatus
 
 MAX_ROWS = 1000  # of a table artifact: the server keeps it in one database field
+log = logging.getLogger(__name__)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def tolerant(make: Callable[P, R]) -> Callable[P, R | None]:
+    """A picture that cannot be made or stored costs a warning, never the run."""
+
+    @wraps(make)
+    def made(*args: P.args, **kwargs: P.kwargs) -> R | None:
+        try:
+            return make(*args, **kwargs)
+        except Exception as error:
+            log.warning("no artifact: %s: %s", type(error).__name__, error)  # a thread has no run's logger
+            return None
+
+    return made
 
 
 @contextmanager
 def progress_artifact(every: float = 3.0) -> Iterator[None]:
     """A bar on the run's page that follows the board."""
     # Sync here; its type also tells of the async form.
-    bar = cast(UUID, create_progress_artifact(0.0, key="score-shards-progress", description="scored"))
+    bar = cast(UUID | None, tolerant(create_progress_artifact)(0.0, key="score-shards-progress", description="scored"))
 
     def show(progress: Progress) -> None:
-        update_progress_artifact(bar, 100 * progress.fraction, describe_progress(progress))
+        if bar:
+            tolerant(update_progress_artifact)(bar, 100 * progress.fraction, describe_progress(progress))
 
     with followed(show, every):
         yield
@@ -45,6 +65,7 @@ def describe_progress(progress: Progress) -> str:
     )
 
 
+@tolerant
 def shard_table(statuses: Sequence[ScorerStatus]) -> None:
     """One row a shard and scorer, the open ones first."""
     rows: list[dict[str, str]] = []
@@ -59,6 +80,7 @@ def shard_table(statuses: Sequence[ScorerStatus]) -> None:
     create_table_artifact(rows[:MAX_ROWS], key="score-shards-shards", description=f"Shards{note}")
 
 
+@tolerant
 def histograms(output: str) -> None:
     """The distribution of every score, as one picture; a run with failed shards may have none."""
     try:

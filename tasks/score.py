@@ -11,36 +11,12 @@ from prefect.cache_policies import NO_CACHE
 from vlfilter.errors import StorageError, VlfilterError
 from vlfilter.scoring.engine import EngineSettings, StoppedError, score_shard
 from vlfilter.scoring.failures import clear_failure, note_failure
+from vlfilter.scoring.groups import read_group
 from vlfilter.scoring.loaded import load_runners
 from vlfilter.scoring.params import ScoreParams
 from vlfilter.scoring.plan import Plan, Work, make_plan, plan_run, record_run
 from vlfilter.scoring.progress import BOARD
 from vlfilter.scoring.status import ScorerStatus, plan_status
-
-
-@task(name="plan", cache_policy=NO_CACHE, persist_result=False, cache_result_in_memory=False)
-def plan(params: ScoreParams) -> Plan:
-    """List the shards and compare the tables that exist with what would be computed now."""
-    found = plan_run(params)
-    log = get_run_logger()
-    for scorer in params.scorers():
-        log.info("%s: %s", scorer.name, ", ".join(f"{n} {state}" for state, n in found.counts(scorer.name).items()))
-    if found.work:
-        params.check_servers()
-    record_run(params, len(found.shards))
-    return found
-
-
-@task(name="reconcile", cache_policy=NO_CACHE, persist_result=False, cache_result_in_memory=False)
-def reconcile(params: ScoreParams) -> list[ScorerStatus]:
-    """Look at what really lies in the output: that alone decides how the run ends."""
-    statuses = plan_status(plan_run(params), params.output)
-    log = get_run_logger()
-    for status in statuses:
-        for shard, state, why in status.open():
-            log.error("%s %s is %s: %s", status.scorer, shard, state, why)
-    return statuses
-
 
 RETRIES = 2
 
@@ -58,15 +34,47 @@ def _delays(retries: int) -> list[float]:
     return [random.uniform(0.5, 1.5) * 2 ** (attempt + 1) for attempt in range(retries)]  # noqa: S311 - only jitter
 
 
-@task(
-    name="score-shard",
-    task_run_name="score {work.shard.name}",
-    cache_policy=NO_CACHE,  # the score table is the proof; Prefect's cache would be a second truth
-    persist_result=False,
-    retries=RETRIES,
-    retry_delay_seconds=_delays,
-    retry_condition_fn=_worth_another_try,
-)
+# The score tables are the proof; Prefect's cache would be a second truth.
+ONCE: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False, "cache_result_in_memory": False}
+RETRIED: dict[str, Any] = ONCE | {
+    "retries": RETRIES,
+    "retry_delay_seconds": _delays,
+    "retry_condition_fn": _worth_another_try,
+}
+
+
+@task(name="plan", **RETRIED)
+def plan(params: ScoreParams) -> Plan:
+    """List the shards and compare the tables that exist with what would be computed now."""
+    found = plan_run(params)
+    log = get_run_logger()
+    for scorer in params.scorers():
+        log.info("%s: %s", scorer.name, ", ".join(f"{n} {state}" for state, n in found.counts(scorer.name).items()))
+    if found.work:
+        params.check_servers()
+    record_run(params, len(found.shards))
+    return found
+
+
+@task(name="plan-group", **RETRIED)
+def plan_group(params: ScoreParams, plan: str, group: int) -> list[Work]:
+    """What is left to do of one group: another run may have been there."""
+    parts = {scorer.name: scorer.fingerprint() for scorer in params.scorers()}
+    return make_plan(read_group(plan, group), parts, params.output).work
+
+
+@task(name="reconcile", **RETRIED)
+def reconcile(params: ScoreParams) -> list[ScorerStatus]:
+    """Look at what really lies in the output: that alone decides how the run ends."""
+    statuses = plan_status(plan_run(params), params.output)
+    log = get_run_logger()
+    for status in statuses:
+        for shard, state, why in status.open():
+            log.error("%s %s is %s: %s", status.scorer, shard, state, why)
+    return statuses
+
+
+@task(name="score-shard", task_run_name="score {work.shard.name}", **RETRIED)
 def score(work: Work, params: ScoreParams) -> dict[str, dict[str, int]]:
     """Score one shard; returns the number of samples by status for each scorer."""
     shard = work.shard

@@ -8,7 +8,7 @@ import pytest
 from tests.helpers import make_tar, pairs
 from tests.toy import NAME, ToyScorer
 from vlfilter.data.shards import Shard, list_shards
-from vlfilter.data.tables import State
+from vlfilter.data.states import State
 from vlfilter.errors import VlfilterError
 from vlfilter.scoring.engine import EngineSettings, score_shard
 from vlfilter.scoring.failures import clear_failure, note_failure, read_failures

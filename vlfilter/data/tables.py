@@ -12,19 +12,18 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from enum import StrEnum
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vlfilter import __version__
+from vlfilter.data.listing import below
 from vlfilter.data.samples import Status
 from vlfilter.data.shards import Shard
 from vlfilter.data.storage import filesystem, is_local, join, write_bytes
-from vlfilter.errors import VlfilterError
+from vlfilter.errors import StorageError, VlfilterError
 
 FOOTER_KEY = b"vlfilter"
 FORMAT = 1
@@ -44,7 +43,8 @@ def digest(parts: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Footer:
-    """Where a table comes from. `fingerprint` is the digest of `parts`, the scorer's fingerprint in clear."""
+    """Where a table comes from. `fingerprint` is the digest of `parts`, the scorer's fingerprint in clear; `made` tells
+    when (UTC, ISO 8601), "" in tables from before it was kept."""
 
     shard: Shard
     scorer: str
@@ -55,6 +55,7 @@ class Footer:
     warnings: tuple[str, ...] = ()
     version: str = __version__
     format: int = FORMAT
+    made: str = ""
 
     @property
     def rows(self) -> int:
@@ -72,24 +73,6 @@ class Footer:
 def count_statuses(statuses: Iterable[str]) -> dict[str, int]:
     counts = Counter(str(status) for status in statuses)
     return {status: counts[status] for status in Status if counts[status]}
-
-
-class State(StrEnum):
-    DONE = "done"
-    STALE = "stale"
-    DAMAGED = "damaged"
-    MISSING = "missing"
-
-
-@dataclass(frozen=True, slots=True)
-class TableState:
-    """What lies in a table's place, and why it does not count as done when it does not."""
-
-    shard: Shard
-    scorer: str
-    state: State
-    why: str = ""
-    footer: Footer | None = field(default=None, repr=False)
 
 
 def table_url(output: str, scorer: str, shard_name: str) -> str:
@@ -112,30 +95,33 @@ def open_parquet(url: str) -> pq.ParquetFile:
 
 
 def read_footer(url: str) -> Footer:
-    """Raises `FileNotFoundError` when there is no table and `VlfilterError` when it is torn or not one of ours."""
+    """Raises `FileNotFoundError` when there is no table, `StorageError` when it cannot be read now, and `VlfilterError`
+    when it is torn or not one of ours."""
     try:
         metadata = open_parquet(url).metadata
         footer = Footer.from_json((metadata.metadata or {})[FOOTER_KEY])
     except FileNotFoundError:
         raise
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # storage's own; Parquet's about its bytes have none
+            raise StorageError(f"{url} cannot be read now ({error})") from error
         raise VlfilterError(f"{url} is no complete score table ({type(error).__name__}: {error})") from error
+    except Exception as error:  # object stores raise their own families of errors
+        raise StorageError(f"{url} cannot be read now ({type(error).__name__}: {error})") from error
     if metadata.num_rows != footer.rows:
         raise VlfilterError(f"{url} holds {metadata.num_rows} rows, its footer says {footer.rows}")
     return footer
 
 
-def list_tables(output: str, scorer: str) -> set[str]:
-    """Names of the shards that have a table of this scorer, whatever its state."""
+def list_tables(output: str, scorer: str) -> dict[str, str]:
+    """The shards that have a table of this scorer, whatever its state, each with a text that changes when the table
+    does."""
     fs, path = filesystem(join(output, scorer))
     if not fs.exists(path):
-        return set()
-    found = fs.find(path)
-    return {
-        entry[len(path) :].lstrip("/").removesuffix(".parquet")
-        for entry in found
-        if entry.endswith(".parquet") and not entry.rsplit("/", 1)[-1].startswith(".")
-    }
+        return {}
+    root = path if is_local(output) else fs.unstrip_protocol(path)
+    found = below(root, (".parquet",))
+    return {f.url[len(root) :].lstrip("/").removesuffix(".parquet"): f"{f.size} {f.version}" for f in found}
 
 
 def list_scorers(output: str) -> list[str]:
@@ -146,43 +132,3 @@ def list_scorers(output: str) -> list[str]:
     entries = fs.ls(path, detail=True)
     names = [e["name"].rstrip("/").rsplit("/", 1)[-1] for e in entries if e["type"] == "directory"]
     return sorted(name for name in names if not name.startswith(".") and list_tables(output, name))
-
-
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    return ", ".join(sorted(key for key in {*old, *new} if old.get(key) != new.get(key)))
-
-
-def table_state(output: str, scorer: str, shard: Shard, parts: Mapping[str, Any], fingerprint: str) -> TableState:
-    """Compare the table in the shard's place with what would be computed now."""
-    try:
-        footer = read_footer(table_url(output, scorer, shard.name))
-    except FileNotFoundError:
-        return TableState(shard, scorer, State.MISSING)
-    except VlfilterError as error:
-        return TableState(shard, scorer, State.DAMAGED, str(error))
-    why = ""
-    if footer.format != FORMAT:
-        why = f"table format {footer.format}, now {FORMAT}"
-    elif footer.shard.url != shard.url:
-        why = f"made from {footer.shard.url}"
-    elif footer.shard != shard:
-        why = "the tar has changed"
-    elif footer.fingerprint != fingerprint:
-        why = f"the scorer has changed: {_differences(footer.parts, parts)}"
-    return TableState(shard, scorer, State.STALE if why else State.DONE, why, footer)
-
-
-def table_states(
-    output: str, scorer: str, shards: Iterable[Shard], parts: Mapping[str, Any], threads: int = 16
-) -> list[TableState]:
-    """`table_state` for many shards: one listing, then only the footers that exist, several at a time."""
-    fingerprint = digest(parts)
-    present = list_tables(output, scorer)
-
-    def look(shard: Shard) -> TableState:
-        if shard.name not in present:
-            return TableState(shard, scorer, State.MISSING)
-        return table_state(output, scorer, shard, parts, fingerprint)
-
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(look, shards))

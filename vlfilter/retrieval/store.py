@@ -19,16 +19,15 @@ import pyarrow as pa
 from vlfilter.data.receipts import file_digest
 from vlfilter.data.samples import SampleError, Status
 from vlfilter.data.shards import Shard
+from vlfilter.data.states import State, table_state
 from vlfilter.data.storage import check_writable, filesystem, is_local, join, read_bytes, write_bytes
 from vlfilter.data.tables import (
     TAIL,
     Footer,
-    State,
     count_statuses,
     digest,
     list_tables,
     open_parquet,
-    table_state,
     table_url,
     write_table,
 )
@@ -89,7 +88,7 @@ def build_index(images: ImageSet, output: str, settings: EmbedSettings, tell: To
     if failed:
         raise VlfilterError(f"{len(failed)} of {len(images.parts)} parts could not be embedded; {failed[0]}")
     names = [part.name for part in images.parts]
-    for stale in list_tables(output, VECTORS) - set(names):
+    for stale in list_tables(output, VECTORS).keys() - set(names):
         fs, path = filesystem(table_url(output, VECTORS, stale))
         fs.rm_file(path)
     counts, reasons = _count(output, names)

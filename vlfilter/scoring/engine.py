@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -15,7 +16,15 @@ from vlfilter.data.decode import Limits
 from vlfilter.data.reader import ShardReader
 from vlfilter.data.samples import SampleError, Status
 from vlfilter.data.shards import Shard
-from vlfilter.data.tables import Footer, count_statuses, digest, table_schema, table_url, write_table
+from vlfilter.data.states import State, table_state
+from vlfilter.data.tables import (
+    Footer,
+    count_statuses,
+    digest,
+    table_schema,
+    table_url,
+    write_table,
+)
 from vlfilter.errors import ShardError, VlfilterError
 from vlfilter.scoring.batching import Batcher, BatchRunner, Row
 from vlfilter.scoring.pipeline import prepare_shard
@@ -56,11 +65,13 @@ def score_shard(
 
     Raises `ShardError` when the tar cannot be read, when a table would not have one row a sample, or when a scorer
     failed on every sample; storage errors come through, so that the caller may try again. No table is written then.
+    Where another run has finished a table meanwhile, that one stays.
     """
     started = time.perf_counter()
     reader = ShardReader(shard)
     scorers = [runner.scorer for runner in runners]
     outputs = [(Batcher(runner), TableBuilder(runner.scorer.columns)) for runner in runners]
+    before = [_done_table(shard, runner, output) for runner in runners]
     samples = prepare_shard(reader, scorers, settings.workers, settings.limits)
     size = failed = 0
     keys = 0
@@ -75,7 +86,10 @@ def score_shard(
             bad = any(isinstance(prepared, SampleError) for prepared in sample.inputs)
             board.add(size=sample.size, samples=1, failed=bad)
             size, keys, failed = size + sample.size, keys + 1, failed + bad
-        results = [_finish(shard, batcher, builder, output, reader.warnings, started) for batcher, builder in outputs]
+        results = [
+            _finish(shard, batcher, builder, output, reader.warnings, started, old)
+            for (batcher, builder), old in zip(outputs, before, strict=True)
+        ]
     except BaseException:
         board.add(size=-size, samples=-keys, failed=-failed)  # counted again when the shard is tried again
         raise
@@ -83,8 +97,20 @@ def score_shard(
     return results
 
 
+def _done_table(shard: Shard, runner: BatchRunner, output: str) -> Footer | None:
+    """The footer of the table in the shard's place, if it is what would be computed now."""
+    found = table_state(output, runner.scorer.name, shard, runner.parts, digest(runner.parts))
+    return found.footer if found.state is State.DONE else None
+
+
 def _finish(
-    shard: Shard, batcher: Batcher, builder: TableBuilder, output: str, warnings: Sequence[str], started: float
+    shard: Shard,
+    batcher: Batcher,
+    builder: TableBuilder,
+    output: str,
+    warnings: Sequence[str],
+    started: float,
+    before: Footer | None,
 ) -> ShardResult:
     scorer = batcher.runner.scorer
     batcher.finish()
@@ -96,8 +122,12 @@ def _finish(
         raise ShardError(f"{shard.url}: {scorer.name} scored no sample at all. The first failure: {first}")
     parts = dict(batcher.runner.parts)
     seconds = round(time.perf_counter() - started, 3)
-    footer = Footer(shard, scorer.name, digest(parts), parts, counts, seconds, tuple(warnings))
+    made = datetime.now(UTC).isoformat()
+    footer = Footer(shard, scorer.name, digest(parts), parts, counts, seconds, tuple(warnings), made=made)
     url = table_url(output, scorer.name, shard.name)
+    there = _done_table(shard, batcher.runner, output)
+    if there and (before is None or there.made != before.made):  # by another run: a finished table is not touched
+        return ShardResult(scorer.name, url, there)
     write_table(url, table, footer)
     return ShardResult(scorer.name, url, footer)
 

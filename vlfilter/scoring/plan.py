@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from vlfilter.data.shards import Shard, list_shards
+from vlfilter.data.states import State, TableState, table_states
 from vlfilter.data.storage import absolute, filesystem, join, read_bytes, write_bytes
-from vlfilter.data.tables import State, TableState, table_states
 from vlfilter.errors import VlfilterError
+from vlfilter.scoring.again import read_again
 from vlfilter.scoring.params import ScoreParams
 
 RUN_FILE = "run.json"  # beside a scorer's tables: what was asked for last, so that `status` knows what should be there
@@ -50,7 +51,11 @@ class Plan:
 def make_plan(shards: Iterable[Shard], parts: Mapping[str, Mapping[str, Any]], output: str) -> Plan:
     """`parts` holds each scorer's fingerprint by its name."""
     shards = tuple(shards)
-    states = [state for name, own in parts.items() for state in table_states(output, name, shards, own)]
+    states = [
+        state
+        for name, own in parts.items()
+        for state in table_states(output, name, shards, own, read_again(output, name), keep=True)
+    ]
     return Plan(shards, tuple(states))
 
 

@@ -7,8 +7,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from vlfilter.data.shards import list_shards
-from vlfilter.data.tables import State, TableState, list_tables, table_states
+from vlfilter.data.states import State, TableState, table_states
+from vlfilter.data.tables import list_tables
 from vlfilter.errors import VlfilterError
+from vlfilter.scoring.again import read_again
 from vlfilter.scoring.base import make_scorer
 from vlfilter.scoring.failures import Failure, read_failures
 from vlfilter.scoring.plan import Plan, recorded_run, recorded_scorers, recorded_shards
@@ -78,8 +80,8 @@ def read_status(output: str) -> list[ScorerStatus]:
         except VlfilterError as error:
             note = f"compared with the model as it was at the last run ({error})"
         shards = list_shards(run.params.shards)
-        states = table_states(output, name, shards, parts)
-        if others := len(list_tables(output, name) - {shard.name for shard in shards}):
+        states = table_states(output, name, shards, parts, read_again(output, name))
+        if others := len(list_tables(output, name).keys() - {shard.name for shard in shards}):
             note = f"{note + '; ' if note else ''}{others} more tables are of other shards than the last run's"
         found.append(ScorerStatus(name, tuple(states), read_failures(output, name), note))
     return found

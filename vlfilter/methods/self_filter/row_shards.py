@@ -117,7 +117,7 @@ def write_shard(url: str, table: pa.Table, parts: Mapping[str, Any], seconds: fl
 def remove_shards(folder: str, keep: Sequence[str]) -> None:
     """Delete the Parquet files in `folder` whose names are not among `keep`: leftovers of other input."""
     parent, _, name = folder.rstrip("/").rpartition("/")
-    for stale in list_tables(parent, name) - set(keep):
+    for stale in list_tables(parent, name).keys() - set(keep):
         fs, path = filesystem(join(folder, f"{stale}.parquet"))
         fs.rm_file(path)
 
