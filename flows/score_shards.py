@@ -1,23 +1,28 @@
-"""Score shards: list → one task a shard → reconcile → summary.
+"""Score shards: list → groups, one task a shard → reconcile → summary.
 
 Finished shards are not touched, whoever finished them: their tables are the proof. So a run that was killed goes on
-where it stopped, and *Retry* runs only what failed.
+where it stopped, and *Retry* runs only what failed. Groups run here or, by `dispatch`, as flow runs of their own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
-from prefect import flow, runtime, unmapped
-from prefect.futures import wait
+from prefect import flow, get_run_logger, runtime
+from prefect.client.schemas.objects import FlowRun
 from prefect.states import Completed, Failed, State
-from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
+from flows.dispatch import Child, Family, cancel_children, check_deployment, live_children, server_configured
+from flows.score_shard_group import SHARDS_FAILED, first, score_shard_group
 from tasks.artifacts import histograms, progress_artifact, shard_table
-from tasks.score import plan, reconcile, score
+from tasks.dispatch_artifacts import GroupTable
+from tasks.lineage import record_tables
+from tasks.score import plan, reconcile
+from vlfilter.data.shards import Shard
+from vlfilter.scoring.groups import IN_MEMORY, cut_groups, drop_groups, group_home, read_group, write_groups
 from vlfilter.scoring.params import ScoreParams
-from vlfilter.scoring.plan import Work
 from vlfilter.scoring.progress import BOARD
 from vlfilter.scoring.status import ScorerStatus
 
@@ -28,50 +33,86 @@ def _run_name() -> str:
     return f"score {' + '.join(params.scorer)} · {shards}"
 
 
-@flow(name="score-shards", flow_run_name=_run_name, persist_result=False)
+@flow(name="score-shards", flow_run_name=_run_name, persist_result=False, on_cancellation=[cancel_children])
 def score_shards(params: ScoreParams) -> State[Any]:
     """Score every sample of the shards with the chosen scorers, and write one score table a shard and scorer."""
-    found = plan(params)
-    todo = found.work
-    BOARD.start(len(todo), sum(work.shard.size for work in todo))
-    groups = [todo[i : i + params.group_size] for i in range(0, len(todo), params.group_size)]
-    runner = cast(TaskRunner[Any], ThreadPoolTaskRunner(max_workers=params.shards_in_flight))
-    shared = params.model_copy(update={"shards": ["listed by the parent run"]})  # a run's parameters have a size limit
-    with progress_artifact():
-        for number, group in enumerate(groups, start=1):
-            # Shards go in groups of their own flow run, so that no run carries thousands of task runs.
-            name = f"group {number} of {len(groups)}: {group[0].shard.name} – {group[-1].shard.name}"
-            run = score_group.with_options(task_runner=runner, flow_run_name=name)
-            run(group, shared, return_state=True)
+    todo = [work.shard for work in plan(params).work]
+    BOARD.start(len(todo), sum(shard.size for shard in todo))
+    elsewhere = params.dispatch.mode == "deployment" and server_configured()
+    if params.dispatch.mode == "deployment" and not elsewhere:
+        get_run_logger().info("no Prefect server is configured: the groups run in this process")
+    if todo:
+        with progress_artifact():
+            (hand_out if elsewhere else run_here)(todo, params)
     statuses = reconcile(params)
     shard_table(statuses)
     histograms(params.output)
+    record_tables(params, statuses)
     return _verdict(statuses)
 
 
-@flow(name="score-shard-group", persist_result=False, validate_parameters=False)
-def score_group(group: list[Work], params: ScoreParams) -> State[Any]:
-    """One task a shard; a failed shard fails alone."""
-    futures = score.map(group, params=unmapped(params))
-    wait(futures)
-    failed = [w.shard.name for w, future in zip(group, futures, strict=True) if not future.state.is_completed()]
-    if failed:
-        return Failed(message=f"{len(failed)} of {len(group)} shards failed: {_first(failed)}")
-    return Completed(message=f"{len(group)} shards scored")
+def run_here(todo: Sequence[Shard], params: ScoreParams) -> None:
+    """Groups one after the other, each a flow run of its own, so that no run carries thousands of task runs."""
+    groups = cut_groups(todo, params.group_size)
+    url = write_groups(todo, params.group_size, IN_MEMORY)
+    for number in range(len(groups)):
+        name = partial(_name, groups, number)  # called, since braces in a text would be filled in
+        score_shard_group.with_options(flow_run_name=name)(_shared(params), url, number, return_state=True)
+    drop_groups(url)
+
+
+def hand_out(todo: Sequence[Shard], params: ScoreParams) -> None:
+    """Groups as flow runs of the deployment; those that an earlier try of this run left alive are waited for too."""
+    check_deployment(params.dispatch.deployment)
+    table = GroupTable()
+    family = Family(params.dispatch, may_run_again, table.show, _count_in)
+    taken: set[str] = set()
+    for run in live_children():
+        if run.parameters.get("plan", "").startswith(group_home(params.output)):
+            shards = read_group(run.parameters["plan"], run.parameters["group"])
+            taken.update(shard.name for shard in shards)
+            family.adopt(run, shards)
+    rest = [shard for shard in todo if shard.name not in taken]
+    groups = cut_groups(rest, params.group_size)
+    url = write_groups(rest, params.group_size, params.output)
+    shared = _shared(params).model_dump(mode="json", exclude_defaults=True)
+    for number, group in enumerate(groups):
+        parameters = {"params": shared, "plan": url, "group": number}
+        family.children.append(Child(f"score {' + '.join(params.scorer)} · {_name(groups, number)}", parameters, group))
+    family.run()
+    table.show(family.children, last=True)
+
+
+def may_run_again(run: FlowRun) -> bool:
+    """After a crash, or an error of the run itself; shards that failed on their own have had their tries."""
+    state = run.state
+    return state is not None and (state.is_crashed() or (state.is_failed() and state.name != SHARDS_FAILED))
+
+
+def _count_in(child: Child) -> None:
+    """Which shards of a group failed is for the tables to tell; the bar only needs to know what is behind it."""
+    done = child.state == "Completed"
+    BOARD.add(size=sum(shard.size for shard in child.shards), shards=len(child.shards) if done else 0)
+
+
+def _shared(params: ScoreParams) -> ScoreParams:
+    """What the groups are told; a run's parameters have a size limit, and the plan lists the shards."""
+    return params.model_copy(update={"shards": "listed by the parent run"})
+
+
+def _name(groups: Sequence[Sequence[Shard]], number: int) -> str:
+    group = groups[number]
+    return f"{group[0].name} – {group[-1].name} · group {number + 1} of {len(groups)}"
 
 
 def _verdict(statuses: Sequence[ScorerStatus]) -> State[Any]:
     total = len(statuses[0].states)
     still_open = sorted({shard for status in statuses for shard, _, _ in status.open()})
     if still_open:
-        return Failed(message=f"{len(still_open)} of {total} shards have no score table: {_first(still_open)}")
+        return Failed(message=f"{len(still_open)} of {total} shards have no score table: {first(still_open)}")
     rows = ", ".join(f"{status.scorer}: {_count(status.rows())}" for status in statuses)
     return Completed(message=f"{total} shards scored. {rows}")
 
 
 def _count(rows: dict[str, int]) -> str:
     return f"{sum(rows.values())} samples, {rows.get('ok', 0)} with a score"
-
-
-def _first(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (" …" if len(names) > most else "")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ class ToyScorer:
             raise RuntimeError("poison in the batch")
         if any(caption == "gone" for caption in captions):
             raise RuntimeError("CUDA error: device-side assert triggered")
+        time.sleep(float(os.environ.get("TOY_SECONDS", "0")))  # so that a kill finds something to interrupt
         if os.environ.get("TOY_HANG_AT") in captions:
             log("hanging")
             signal.pause()  # until somebody kills the process

@@ -24,10 +24,10 @@ app.add_typer(mlm_filter, name="mlm-filter")
 app.add_typer(unifilter, name="unifilter")
 app.add_typer(data_engine, name="data-engine")
 app.add_typer(self_filter, name="self-filter")
-app.command()(doctor)
 app.add_typer(minigpt_v2, name="minigpt-v2")
 app.add_typer(datasets, name="datasets")
 app.add_typer(evaluate, name="evaluate")
+app.command()(doctor)
 
 Scores = Annotated[str, typer.Option(help="Where the score tables are.", metavar="URL")]
 Where = Annotated[
@@ -35,6 +35,10 @@ Where = Annotated[
 ]
 Top = Annotated[str | None, typer.Option(help="Keep the best: 30% or a number of samples.", metavar="AMOUNT")]
 By = Annotated[str | None, typer.Option(help="The column --top goes by.", metavar="COLUMN")]
+Dispatched = typer.Option(
+    help="inline (here), or the deployment whose workers take the groups, e.g. score-shard-group/gpu.",
+    metavar="WHERE",
+)
 
 
 def _version(wanted: bool) -> None:
@@ -65,6 +69,7 @@ def score(
     workers: Annotated[int, typer.Option(help="Threads that decode beside the model.")] = 2,
     shards_in_flight: Annotated[int, typer.Option(help="Shards that are worked on at a time.")] = 2,
     group_size: Annotated[int, typer.Option(help="Shards in one group of tasks.")] = 200,
+    dispatch: Annotated[str, Dispatched] = "inline",
     option: Annotated[list[str] | None, typer.Option(help="An option of a scorer.", metavar="NAME.KEY=VALUE")] = None,
     backend: Annotated[
         str | None, typer.Option(help="Where mlm_filter's model runs: transformers (here), vllm (a server).")
@@ -87,6 +92,7 @@ def score(
             "workers": workers,
             "shards_in_flight": shards_in_flight,
             "group_size": group_size,
+            "dispatch": _dispatch(dispatch),
             "options": _on_server(_options(option or []), scorer, {"backend": backend, "base_url": base_url}),
         }
     )
@@ -98,6 +104,25 @@ def status(output: Annotated[str, typer.Option(help="Where the score tables are.
     from vlfilter.cli.scoring import show_status
 
     raise typer.Exit(show_status(output))
+
+
+@app.command()
+def retry(
+    output: Annotated[str, typer.Option(help="Where the score tables are.", metavar="URL")],
+    scorer: Annotated[list[str] | None, typer.Option(help="Only these; all by default.", metavar="NAME")] = None,
+    status: Annotated[
+        list[str] | None, typer.Option(help="Also shards with such rows, e.g. failed.", metavar="STATUS")
+    ] = None,
+    reason: Annotated[
+        str | None, typer.Option(help="Also shards with rows whose reason contains it.", metavar="TEXT")
+    ] = None,
+    dispatch: Annotated[str | None, Dispatched] = None,
+) -> None:
+    """Score again what an output lacks, as last asked for; with --status or --reason also shards with such rows."""
+    from vlfilter.cli.retry import run_retry
+
+    fields = {"output": output, "scorer": scorer or [], "status": status or [], "reason": reason}
+    run_retry(fields | ({"dispatch": _dispatch(dispatch)} if dispatch else {}))
 
 
 @app.command()
@@ -196,6 +221,10 @@ def _pairs(given: list[str], option: str) -> dict[str, str]:
             raise VlfilterError(f"{option} {entry!r}: write NAME=VALUE.")
         pairs[name] = value
     return pairs
+
+
+def _dispatch(where: str) -> dict[str, str]:
+    return {"mode": "inline"} if where == "inline" else {"mode": "deployment", "deployment": where}
 
 
 def _on_server(
