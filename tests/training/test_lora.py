@@ -15,11 +15,12 @@ from torch import nn
 from tests.methods.data_engine.fixtures import COPIED, copied
 from tests.training import small
 from vlfilter.errors import VlfilterError
+from vlfilter.models.adapters import WEIGHTS, LoraConfig, merged, read_adapter, split_lora
 from vlfilter.models.checkpoints import load_vlm
 from vlfilter.models.weights import fill
 from vlfilter.training.export import export_lora
-from vlfilter.training.lora import LoraConfig, LoraLinear, add_lora, lora_config, merged, split_lora
-from vlfilter.training.lora_files import WEIGHTS, merge_adapter, read_adapter, write_adapter
+from vlfilter.training.lora import LoraLinear, add_lora, lora_config
+from vlfilter.training.lora_files import merge_adapter, write_adapter
 from vlfilter.training.schedule import WarmupCosine
 from vlfilter.training.settings import train_settings
 from vlfilter.training.start import build_empty, open_start
@@ -31,9 +32,8 @@ def test_a_layer_and_its_merge_are_the_published_ones() -> None:
     told = {name: torch.from_numpy(value) for name, value in np.load(COPIED / "step5" / "lora_linear.npz").items()}
     layer = nn.Linear(16, 12, bias=False)
     layer.weight = nn.Parameter(told["W"])
-    adapted = LoraLinear(layer, LoraConfig(int(told["r"]), float(told["alpha"]), 0.05, ()), told["A"]).eval()
-    with torch.no_grad():
-        adapted.lora_B.copy_(told["B"])
+    config = LoraConfig(int(told["r"]), float(told["alpha"]), 0.05, ())
+    adapted = LoraLinear(layer, config, told["A"], told["B"]).eval()
     assert torch.allclose(adapted(told["x"]), told["y_fp16_cast"], atol=2e-3)
     state, lora = split_lora({f"q.{name}": tensor.detach() for name, tensor in adapted.state_dict().items()})
     whole = merged(state, lora, adapted.scale)
@@ -76,10 +76,11 @@ def test_adapters_are_read_back_and_merged_in_pefts_layout(tmp_path: Path) -> No
     names = load_file(folder / WEIGHTS).keys()
     assert "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight" in names
     assert json.loads((folder / "adapter_config.json").read_text())["target_modules"] == ["q_proj", "k_proj"]
-    lora, scale = read_adapter(folder)
-    assert scale == 2.0
+    found = read_adapter(folder)
+    assert found.config == CONFIG
     rest, own = split_lora(state)
-    assert lora.keys() == own.keys()
+    assert all(torch.equal(found.tensors[name], tensor) for name, tensor in own.items())
+    assert found.tensors.keys() == own.keys()
     merge_adapter(str(folder), str(model), str(tmp_path / "whole"), torch.float32)
     whole = load_vlm(str(tmp_path / "whole"), head="lm").model.state_dict()
     expected = merged(rest, own, 2.0)

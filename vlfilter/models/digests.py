@@ -64,6 +64,12 @@ def model_digest(name: str, *, tokenizer: bool = True) -> str:
     return files_digest(files + (tokenizer_files(folder) if tokenizer else []))
 
 
+def tower_digest(name: str) -> str:
+    """As `model_digest`, of a vision tower: a folder, a hub name or a file of weights."""
+    path = Path(name).expanduser()
+    return file_digest(path) if path.is_file() else model_digest(name, tokenizer=False)
+
+
 def hub_commit(name: str, files: Sequence[str] = ("config.json", "open_clip_config.json")) -> str:
     """The commit that a hub name stands for: that of a cached one of `files`, else the hub's answer; weights are not
     downloaded."""

@@ -1,12 +1,17 @@
-"""Where a model lies: a local folder or a hub name becomes a folder of files, without torch."""
+"""Where a model lies: a local folder or a hub name becomes a folder of files, without torch. And a new one's place."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from vlfilter.data.storage import temporary_path
 from vlfilter.errors import VlfilterError
 
 # Never *.py, training_args.bin or optimizer states: only what is read, and no pickle beside the weights.
@@ -67,6 +72,28 @@ def _snapshot(name: str, patterns: list[str]) -> Path:
             f"model {name!r} is neither a local folder nor in the hub's cache, and could not be downloaded "
             f"({type(error).__name__}: {first}). Check the name and the network, or download it and give its folder."
         ) from error
+
+
+@contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """A folder to fill, which appears at `path` when the block ends, whole or not at all.
+
+    Raises `VlfilterError` when `path` exists with something in it, or cannot be written.
+    """
+    target = Path(path)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise VlfilterError(f"{target} exists already: remove it, or choose another folder for the checkpoint.")
+    temporary = Path(temporary_path(str(target.absolute())))
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if target.exists():
+            target.rmdir()
+        os.replace(temporary, target)
+    except OSError as error:
+        raise VlfilterError(f"cannot write the checkpoint {target}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -15,11 +13,11 @@ from tokenizers import AddedToken
 from torch import Tensor
 from transformers import LlavaConfig
 
-from vlfilter.data.storage import temporary_path
 from vlfilter.errors import VlfilterError
 from vlfilter.models.checkpoints import OpenedVlm, open_vlm
 from vlfilter.models.conversation import IMAGE_PLACEHOLDER, trained_template
 from vlfilter.models.conversation import template as find_template
+from vlfilter.models.folders import new_folder
 from vlfilter.models.hf_config import HF_ARCHITECTURE, HF_FEATURES, TRAINED_AS
 from vlfilter.models.hf_template import chat_template
 from vlfilter.models.layout import hf_name
@@ -47,9 +45,6 @@ def export_hf(
     exceed by far). `dtype` `auto` keeps that of config.json. One shard of weights is in memory at a time. Raises
     `VlfilterError` for another architecture, when the folder exists with something in it, or cannot be written.
     """
-    target = Path(output)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise VlfilterError(f"{target} exists already: remove it, or choose another folder for the checkpoint.")
     opened = open_vlm(model, head="lm", base=base, vision=vision)
     check_exportable(opened, model)
     weights = _dtype(opened, dtype)
@@ -60,25 +55,21 @@ def export_hf(
     named = opened.config.published.get("mm_conversation_template")
     trained = trained_template(opened.config.body.model_type, int(opened.config.body.vocab_size))
     template = find_template(str(named)) if named else trained
+    if template.answers_apart:
+        raise VlfilterError(
+            f"{model} was trained with the template {template.name}, whose pieces are tokenised apart: no chat "
+            "template can write it."
+        )
     bos = tokenizer.bos_token if opened.tokenizer.automatic_bos is not None else ""
     tokenizer.chat_template = chat_template(template, bos)
     tokenizer.model_max_length = opened.config.max_length or tokenizer.model_max_length
-    temporary = Path(temporary_path(str(target.absolute())))
-    try:
-        temporary.mkdir(parents=True)
-        write_stored(temporary, _tensors(opened, rows), weights, shard_bytes)
-        tokenizer.save_pretrained(temporary)
-        _config(opened, image_token, rows, weights).save_pretrained(temporary)
+    with new_folder(output) as folder:
+        write_stored(folder, _tensors(opened, rows), weights, shard_bytes)
+        tokenizer.save_pretrained(folder)
+        _config(opened, image_token, rows, weights).save_pretrained(folder)
         for name, value in _side_files(opened).items():
-            (temporary / name).write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        if target.exists():
-            target.rmdir()
-        os.replace(temporary, target)
-    except OSError as error:
-        raise VlfilterError(f"cannot write the checkpoint {target}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return target
+            (folder / name).write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    return Path(output)
 
 
 def check_exportable(opened: OpenedVlm, origin: str) -> None:
@@ -101,7 +92,11 @@ def check_exportable(opened: OpenedVlm, origin: str) -> None:
 
 def _dtype(opened: OpenedVlm, asked: str) -> torch.dtype:
     written = opened.config.published.get("torch_dtype") or opened.config.published.get("dtype")
-    name = asked if asked != "auto" else str(written or "float32")
+    return named_dtype(asked if asked != "auto" else str(written or "float32"))
+
+
+def named_dtype(name: str) -> torch.dtype:
+    """Raises `VlfilterError` for an unknown one."""
     if name not in _DTYPES:
         raise VlfilterError(f"dtype {name!r} is unknown: {', '.join(_DTYPES)}.")
     return _DTYPES[name]

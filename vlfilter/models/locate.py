@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from vlfilter.errors import VlfilterError
 from vlfilter.models.bodies import Head, body_kind, head_of
-from vlfilter.models.digests import model_digest
+from vlfilter.models.digests import tower_digest
 from vlfilter.models.folders import is_hub_name, read_json, tokenizer_files, weight_files
 from vlfilter.models.hf_config import HF_TOWERS, as_published, is_hf_layout
 
@@ -40,17 +40,18 @@ KNOWN_RESAMPLE = {"google/siglip2-so400m-patch14-384": 2}
 
 @dataclass(frozen=True, slots=True)
 class VisionSource:
-    """`embedded` in the checkpoint, or the `folder` of a local tower, or the `hub_name` of a published one."""
+    """`embedded` in the checkpoint, or the `path` of a local tower (its folder, or EVA's file), or the `hub_name` of a
+    published one."""
 
     embedded: bool = False
-    folder: Path | None = None
+    path: Path | None = None
     hub_name: str | None = None
 
     def digest(self) -> str:
         """What tells this tower from others; the embedded one is told by the checkpoint's own digest."""
         if self.embedded:
             return "embedded"
-        return model_digest(str(self.folder or self.hub_name), tokenizer=False)
+        return tower_digest(str(self.path or self.hub_name))
 
 
 def check_vlm_folder(folder: Path, head: Head = "score", base: Path | None = None) -> dict[str, Any]:
@@ -105,17 +106,17 @@ def _has_weights(folder: Path) -> bool:
 def vision_source(folder: Path, config: Mapping[str, Any], choice: VisionWeights) -> VisionSource:
     """Where the vision weights come from.
 
-    `hub` takes the tower that `mm_vision_tower` names, as the published scripts do: a folder (relative to the
+    `hub` takes the tower that `mm_vision_tower` names, as the published scripts do: a folder or file (relative to the
     checkpoint, or absolute), else a hub name. `embedded` takes the copy inside the checkpoint (the same frozen weights,
-    rounded to its dtype). `auto` takes a local tower folder, else the embedded copy, else the hub: the same on every
+    rounded to its dtype). `auto` takes a local tower, else the embedded copy, else the hub: the same on every
     machine of a run, with or without a network. Raises `VlfilterError` when there is none.
     """
     if choice not in get_args(VisionWeights):
         raise VlfilterError(f"vision weights {choice!r}: choose one of {', '.join(get_args(VisionWeights))}.")
     name = str(config.get("mm_vision_tower") or "")
-    local = next((path for path in (folder / name, Path(name)) if name and path.is_dir()), None)
+    local = next((path for path in (folder / name, Path(name)) if name and path.exists()), None)
     if choice != "embedded" and local:
-        return VisionSource(folder=local)
+        return VisionSource(path=local)
     embedded = _has_weights(folder) and _has_embedded_tower(folder)
     if choice != "hub" and embedded:
         return VisionSource(embedded=True)

@@ -57,7 +57,7 @@ _TINY_LLAMA = LlamaConfig(
 )  # fmt: skip
 _EVA_448 = Blip2VisionConfig(image_size=448)  # transformers' defaults are ViT-g/14 without its last block
 _TINY_EVA = Blip2VisionConfig(
-    hidden_size=64, intermediate_size=192, num_hidden_layers=3, num_attention_heads=4, image_size=48, patch_size=8,
+    hidden_size=176, intermediate_size=352, num_hidden_layers=3, num_attention_heads=2, image_size=48, patch_size=8,
     initializer_range=0.02,
 )  # fmt: skip
 _QWEN25_INSTRUCT = Qwen2Config.from_dict(
@@ -139,7 +139,7 @@ VLM_PRESETS: dict[str, VlmPreset] = {
     "minigpt_v2_7b": VlmPreset(
         _LLAMA2_7B, _EVA_448, ProjectorConfig("concat4"), max_length=4096, head="lm", template="minigpt_v2"
     ),
-    # 48 px images, 36 patches in 9 tokens, 0.6 million parameters
+    # 48 px images, 36 patches in 9 tokens, 1.2 million parameters
     "minigpt_v2_tiny": VlmPreset(
         _TINY_LLAMA, _TINY_EVA, ProjectorConfig("concat4"), max_length=2048, head="lm", template="minigpt_v2"
     ),

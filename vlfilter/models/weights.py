@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -58,17 +59,47 @@ def _open_safetensors(path: Path) -> dict[str, StoredTensor]:
 
 
 def _open_bin(path: Path) -> dict[str, StoredTensor]:
+    state = read_torch(path)
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    return stored_tensors(state, str(path))
+
+
+def stored_tensors(state: Any, origin: str) -> dict[str, StoredTensor]:
+    """Tensors by name, as `read_torch` gives them. Raises `VlfilterError` for anything else."""
+    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise VlfilterError(f"{origin} does not hold tensors by name.")
+    return {name: StoredTensor(tuple(tensor.shape), partial(state.__getitem__, name)) for name, tensor in state.items()}
+
+
+def read_torch(path: Path) -> Any:
+    """What a file of torch holds: tensors (mapped, read when touched), numbers, texts, and collections of them.
+
+    Raises `VlfilterError` for a damaged file, and for one that holds other objects, which are named and not made:
+    making them would run code of the file's choice.
+    """
     try:
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except RuntimeError:  # files from before torch 1.6 cannot be mapped into memory
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise VlfilterError(f"{path} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # torch raises several families of errors here
+        if refused := _refused(path):
+            raise VlfilterError(
+                f"{path} cannot be read without running pickled code: it holds {', '.join(refused)}. If you trust "
+                "where it comes from, load it with torch.load(…, weights_only=False) where its code is installed, and "
+                "save of it again what is tensors and plain numbers and texts."
+            ) from error
         raise VlfilterError(f"{path} cannot be read without running pickled code, or is damaged: {error}") from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise VlfilterError(f"{path} does not hold tensors by name.")
-    return {name: StoredTensor(tuple(tensor.shape), partial(state.__getitem__, name)) for name, tensor in state.items()}
+
+
+def _refused(path: Path) -> list[str]:
+    """Classes and functions in a pickle that torch does not admit, without running it; none where it is damaged."""
+    try:
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # whatever is wrong with the file, it has been told
+        return []
 
 
 @contextmanager

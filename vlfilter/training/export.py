@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vlfilter.models.adapters import LoraConfig, merged, split_lora
 from vlfilter.models.checkpoints import save_vlm
 from vlfilter.models.layout import published_config, published_name
 from vlfilter.models.locate import PROJECTOR_NAMES
 from vlfilter.models.vlm import VisionLanguageModel
-from vlfilter.training.lora import LoraConfig, merged, split_lora
 from vlfilter.training.lora_files import write_adapter
 from vlfilter.training.run_folder import write_json
 from vlfilter.training.settings import TrainSettings

@@ -1,4 +1,4 @@
-"""Low-rank adapters beside linear layers (LoRA, Hu et al. 2021): in training, and merged into the weights.
+"""Low-rank adapters beside linear layers (LoRA, Hu et al. 2021), in training.
 
 The names of a layer's own tensors stay, so that weights are read, gathered and written as without adapters.
 """
@@ -8,29 +8,13 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from vlfilter.errors import VlfilterError
+from vlfilter.models.adapters import A, B, LoraConfig
 from vlfilter.training.settings import TrainSettings
-
-A, B = "lora_A", "lora_B"
-
-
-@dataclass(frozen=True, slots=True)
-class LoraConfig:
-    """`targets` are last parts of layers' names; the product of the matrices counts `alpha` / `r` times."""
-
-    r: int
-    alpha: float
-    dropout: float
-    targets: tuple[str, ...]
-
-    @property
-    def scale(self) -> float:
-        return self.alpha / self.r
 
 
 def lora_config(settings: TrainSettings) -> LoraConfig | None:
@@ -43,16 +27,16 @@ def lora_config(settings: TrainSettings) -> LoraConfig | None:
 class LoraLinear(nn.Linear):
     """A frozen linear layer with W·x + scale · B·A·dropout(x); A (r, in) and B (out, r) are trained.
 
-    It takes over the layer's own parameters. B begins with zeros: the layer first does what it did.
+    It takes over the layer's own parameters. Where B begins with zeros, as a new one does, the layer first does what it
+    did.
     """
 
-    def __init__(self, layer: nn.Linear, config: LoraConfig, start: Tensor):
+    def __init__(self, layer: nn.Linear, config: LoraConfig, first: Tensor, second: Tensor):
         nn.Module.__init__(self)
         self.in_features, self.out_features = layer.in_features, layer.out_features
         self.weight = layer.weight.requires_grad_(False)
         self.register_parameter("bias", None if layer.bias is None else layer.bias.requires_grad_(False))
-        self.lora_A = nn.Parameter(start)
-        self.lora_B = nn.Parameter(torch.zeros(layer.out_features, config.r, dtype=start.dtype, device=start.device))
+        self.lora_A, self.lora_B = nn.Parameter(first), nn.Parameter(second)
         self.scale, self.dropout = config.scale, nn.Dropout(config.dropout)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -71,49 +55,27 @@ def adapted_layers(module: nn.Module, targets: Sequence[str]) -> list[tuple[str,
 
 
 def add_lora(
-    module: nn.Module, config: LoraConfig, seed: int, dtype: torch.dtype, device: torch.device | str
-) -> list[LoraLinear]:
+    module: nn.Module, config: LoraConfig, seed: int, dtype: torch.dtype, device: torch.device | str,
+    known: Mapping[str, Tensor] | None = None,
+) -> list[LoraLinear]:  # fmt: skip
     """Put adapters beside all linear layers of `module` that `config.targets` names; everything else is left as it is.
 
-    A begins as torch's linear layers do, by the seed and the layer's name alone, the same in every process. Raises
-    `VlfilterError` for a target that names no linear layer.
+    They begin as `known` tells (by names below `module`). Else A begins as torch's linear layers do, by the seed and
+    the layer's name alone, the same in every process, and B with zeros. Raises `VlfilterError` for a target that names
+    no linear layer.
     """
     made = []
     for name, layer in adapted_layers(module, config.targets):
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + zlib.crc32(name.encode()))
-        start = torch.empty(config.r, layer.in_features)
-        nn.init.kaiming_uniform_(start, a=math.sqrt(5), generator=generator)
+        halves = [known[f"{name}.{half}"] for half in (A, B)] if known else _new(name, layer, config, seed)
+        adapted = LoraLinear(layer, config, *(half.to(device=device, dtype=dtype, copy=True) for half in halves))
         owner, _, leaf = name.rpartition(".")
-        adapted = LoraLinear(layer, config, start.to(device=device, dtype=dtype))
         setattr(module.get_submodule(owner), leaf, adapted)
         made.append(adapted)
     return made
 
 
-def split_lora(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """A state dict's tensors without adapters, and its adapters'."""
-    lora = {name: tensor for name, tensor in state.items() if name.rpartition(".")[2] in (A, B)}
-    return {name: tensor for name, tensor in state.items() if name not in lora}, lora
-
-
-def merged(state: Mapping[str, Tensor], lora: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
-    """`state` with scale · B·A added to the weights of the adapted layers, in float32, then in the weight's type."""
-    made = dict(state)
-    for name, first in lora.items():
-        layer, _, leaf = name.rpartition(".")
-        if leaf != A:
-            continue
-        weight = state[f"{layer}.weight"]
-        product = scale * (lora[f"{layer}.{B}"].float() @ first.float())
-        made[f"{layer}.weight"] = (weight.float() + product.to(weight.device)).to(weight.dtype)
-    return made
-
-
-def check_pairs(lora: Mapping[str, Tensor], layers: Sequence[str], origin: str) -> None:
-    """Raises `VlfilterError` for adapters without their other half, or of layers that are not among `layers`."""
-    names = {name.rpartition(".")[0] for name in lora}
-    halves = [name for name in sorted(names) if not {f"{name}.{A}", f"{name}.{B}"} <= lora.keys()]
-    unknown = sorted(names - set(layers))
-    if halves or unknown:
-        what = f"half of an adapter only for {halves[0]}" if halves else f"the model has no layer {unknown[0]}"
-        raise VlfilterError(f"{origin} does not fit the model: {what} ({len(halves) + len(unknown)} in all).")
+def _new(name: str, layer: nn.Linear, config: LoraConfig, seed: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + zlib.crc32(name.encode()))
+    first = torch.empty(config.r, layer.in_features)
+    nn.init.kaiming_uniform_(first, a=math.sqrt(5), generator=generator)
+    return [first, torch.zeros(layer.out_features, config.r)]

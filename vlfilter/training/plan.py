@@ -10,7 +10,7 @@ from vlfilter.data import receipts
 from vlfilter.data.listing import below
 from vlfilter.data.storage import absolute, filesystem, read_bytes
 from vlfilter.errors import VlfilterError
-from vlfilter.models.digests import file_digest, model_digest
+from vlfilter.models.digests import file_digest, files_digest, model_digest, tower_digest
 from vlfilter.training.mixture import read_mixture
 from vlfilter.training.settings import ALONE, FREE_FIELDS, MACHINE_FIELDS, TrainSettings, unused_fields
 
@@ -62,18 +62,20 @@ def identity(settings: TrainSettings, plan: Plan) -> dict[str, Any]:
 
     A finished model is told by `what`; a run is resumed only where both agree. Images are not read for this.
     """
-    from vlfilter.training.start import projector_path
+    from vlfilter.training.start import adapter_files, projector_path
 
     dumped = settings.model_dump(mode="json")
     ours = FREE_FIELDS | MACHINE_FIELDS | {
         "data", "validation", "features", "images", "mixture", "model", "language_model", "vision_tower", "projector",
+        "adapter",
     }  # fmt: skip
     ours |= {name for fields in unused_fields(settings) for name in fields}
     weights = {
         "model": settings.model and model_digest(settings.model),
         "language_model": settings.language_model and model_digest(settings.language_model),
-        "vision_tower": settings.vision_tower and model_digest(settings.vision_tower, tokenizer=False),
+        "vision_tower": settings.vision_tower and tower_digest(settings.vision_tower),
         "projector": settings.projector and file_digest(projector_path(settings.projector)),
+        "adapter": settings.adapter and files_digest(adapter_files(settings.adapter)),
     }
     what = {name: value for name, value in dumped.items() if name not in ours}
     files = {"data": settings.data, "validation": settings.validation}
@@ -89,11 +91,12 @@ def identity(settings: TrainSettings, plan: Plan) -> dict[str, Any]:
 
 
 def mixture_identity(url: str) -> dict[str, Any]:
-    """Every data set's entry with the digest of its file, and its place, which the draws depend on."""
+    """Every data set's entry with the digest of its files, and its place, which the draws depend on."""
     entries = {}
     for place, entry in enumerate(read_mixture(url).datasets):
         told = entry.model_dump(mode="json", by_alias=True)
-        entries[entry.name] = told | {"data": _digest(entry.data), "place": place}
+        digests = [_digest(url) for url in entry.files]
+        entries[entry.name] = told | {"data": digests if len(digests) > 1 else digests[0], "place": place}
     return entries
 
 

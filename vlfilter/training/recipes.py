@@ -3,7 +3,7 @@
 Sources: MLM_Filter, LLaVA_ft/scripts/v1_5/finetune.sh and pretrain.sh (LLaVA-1.5's own); LLaVA-Unified/scripts/
 mlm_filter/finetune.sh and pretrain.sh; UniFilter, scripts/v1_5/pretrain.sh and train_classifier.sh at its first commit
 (Qwen2.5) and its last (Qwen3); Self-Filter, run_stage1_*.sh and llava_instruction_tuning.sh; MLLM-DataEngine,
-train_configs/ccsbualign_aokvqa at version 1.0.
+train_configs/ccsbualign_aokvqa at version 1.0, and train_configs/minigptv2_finetune_dataengine.yaml.
 """
 
 from __future__ import annotations
@@ -54,6 +54,19 @@ _DATA_ENGINE: dict[str, Any] = _VICUNA | {
     "min_learning_rate": 1e-5, "weight_decay": 0.05, "max_grad_norm": 0.0, "max_length": 1024,
     "group_by_modality_length": False, "zero": "2", "seed": 42, "save_steps": 300,
 }  # fmt: skip
+# MLLM-DataEngine's second model: 8 GPUs, each drawing for itself a batch of at most 6 (the mixture names the smaller
+# ones). Published: float16, at most 3,800 positions before an answer and 1,024 of it; Llama 2 has 4,096. An epoch's
+# checkpoint was kept each; the files of the start are told by their published names.
+_MINIGPT_V2: dict[str, Any] = {
+    "language_model": "meta-llama/Llama-2-7b-chat-hf", "vision_tower": "eva_vit_g.pth", "image_size": 448,
+    "adapter": "checkpoint_stage2.pth", "projector_kind": "concat4", "select_layer": -1,
+    "template": "minigpt_v2", "image_mode": "processor", "max_length": 4096,
+    "trainable": "lora+projector", "lora_r": 64, "lora_alpha": 16, "lora_dropout": 0.05,
+    "lora_targets": ("q_proj", "v_proj"), "epochs": 30, "iters_per_epoch": 1000, "batch_size": 48, "draws": 8,
+    "per_device_batch": 6, "learning_rate": 1e-5, "schedule": "warmup_cosine", "warmup_steps": 1000,
+    "warmup_learning_rate": 1e-6, "min_learning_rate": 1e-6, "weight_decay": 0.05, "max_grad_norm": 0.0,
+    "group_by_modality_length": False, "zero": "2", "seed": 42, "save_steps": 1000, "data_workers": 6,
+}  # fmt: skip
 # for tests and demonstrations, a checkpoint of some thousand parameters on a CPU
 _TINY: dict[str, Any] = {
     "epochs": 1, "batch_size": 8, "per_device_batch": 4, "learning_rate": 2e-3, "max_length": 512, "zero": "none",
@@ -98,6 +111,13 @@ RECIPES: dict[str, dict[str, Any]] = {
         "template": "vicuna_v1", "trainable": "lora+projector", "iters_per_epoch": 20,
         "group_by_modality_length": False, "schedule": "warmup_cosine", "warmup_steps": 4,
         "warmup_learning_rate": 1e-6, "min_learning_rate": 1e-5,
+    },
+    "minigpt_v2_dataengine": _MINIGPT_V2,
+    "minigpt_v2_tiny": _TINY | {
+        "template": "minigpt_v2", "image_mode": "processor", "trainable": "lora+projector", "lora_alpha": 8,
+        "lora_targets": ("q_proj", "v_proj"), "iters_per_epoch": 20, "group_by_modality_length": False,
+        "schedule": "warmup_cosine", "warmup_steps": 4, "warmup_learning_rate": 1e-4, "min_learning_rate": 1e-4,
+        "weight_decay": 0.05, "max_grad_norm": 0.0,
     },
     "llava_7b_instruct": _LLAVA_7B,
     "llava_1.5_7b_instruct": _VICUNA | {

@@ -27,7 +27,7 @@ FREE_FIELDS = {"output", "data_workers", "report_to", "save_steps", "save_total_
 SELF_FILTER_FIELDS = ("sample_loss", "softmax_scope", "score_dtype", "score_learning_rate")
 MIXTURE_FIELDS = ("iters_per_epoch", "draws")
 WARMUP_COSINE_FIELDS = ("warmup_steps", "warmup_learning_rate", "min_learning_rate")
-LORA_FIELDS = ("lora_r", "lora_alpha", "lora_dropout", "lora_targets", "merge_lora")
+LORA_FIELDS = ("adapter", "lora_r", "lora_alpha", "lora_dropout", "lora_targets", "merge_lora")
 
 ALONE = (
     "a sample is weighed against those of its batch: alone its weight is always 1, and the score net would learn "
@@ -74,11 +74,20 @@ class TrainSettings(BaseModel):
 
     model: str | None = Field(default=None, description="Start from this checkpoint in the published layout.")
     language_model: str | None = Field(default=None, description="Or from this language model (folder or hub name),")
-    vision_tower: str | None = Field(default=None, description="this vision tower (folder or hub name),")
+    vision_tower: str | None = Field(
+        default=None, description="this vision tower (folder or hub name, or EVA's eva_vit_g.pth),"
+    )
+    image_size: int | None = Field(
+        default=None, ge=1, description="EVA's file: pixels of an image's side, by default those that it is for."
+    )
     projector: str | None = Field(
         default=None, description="and this projector: mm_projector.bin, or the folder or hub name that has it."
     )
-    projector_kind: str = Field(default="mlp2x_gelu", description="linear, mlp2x_gelu or aapool_mlp.")
+    adapter: str | None = Field(
+        default=None,
+        description="LoRA: go on from this adapter (a folder, or a MiniGPT-v2 checkpoint), and from its projector.",
+    )
+    projector_kind: str = Field(default="mlp2x_gelu", description="linear, mlp2x_gelu, concat4 or aapool_mlp.")
     image_tokens: int = Field(default=144, ge=1, description="Tokens of an image after aapool_mlp.")
     select_layer: int = Field(default=-2, description="Which layer of the vision tower is read; -1 is the last.")
     select_feature: Literal["patch", "cls_patch"] = Field(
@@ -222,6 +231,11 @@ class TrainSettings(BaseModel):
         lowest, name = max((self.warmup_learning_rate, "warmup"), (self.min_learning_rate, "min"))
         if lowest > self.learning_rate:
             raise ValueError(f"{name}_learning_rate {lowest} is above learning_rate {self.learning_rate}")
+        if self.iters_per_epoch is not None and self.warmup_steps > self.iters_per_epoch:
+            raise ValueError(
+                f"warmup_steps {self.warmup_steps} are more than the {self.iters_per_epoch} steps of an epoch "
+                "(iters_per_epoch), in each of which the published warm-up would begin again: give fewer"
+            )
         return self
 
     @model_validator(mode="after")
@@ -249,12 +263,13 @@ class TrainSettings(BaseModel):
             raise ValueError("a classifier's head must be trained: trainable is language+projector")
         if self.group_by_image and (self.group_by_modality_length or not classifier):
             raise ValueError("group_by_image is for the objective classifier, without group_by_modality_length")
-        given = [name for name, value in {**parts, "projector": self.projector}.items() if value]
+        all_parts = {**parts, "image_size": self.image_size, "projector": self.projector}
+        given = [name for name, value in all_parts.items() if value]
         if self.model and given:
             raise ValueError(f"model is a whole checkpoint: do not give {' and '.join(given)} beside it")
         if not self.model and not all(parts.values()):
             raise ValueError("give model, or language_model and vision_tower (and a projector)")
-        if not self.model and not self.projector and self.trainable != "projector":
+        if not self.model and not self.projector and not self.adapter and self.trainable != "projector":
             raise ValueError(
                 "give the projector that was pretrained for this language model, or train one first "
                 "(trainable: projector, or a recipe that ends in _projector)"
@@ -290,7 +305,7 @@ def train_settings(values: Mapping[str, Any], recipe: str | None = None) -> Trai
     if values.get("data") and start.get("iters_per_epoch"):
         raise VlfilterError(f"the recipe {recipe} draws from a mixture: give mixture in place of data and images.")
     if values.get("model"):
-        for part in ("language_model", "vision_tower", "projector"):
+        for part in ("language_model", "vision_tower", "image_size", "projector", "adapter"):
             start.pop(part, None)
     try:
         return TrainSettings.model_validate({**start, **values})

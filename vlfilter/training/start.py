@@ -2,44 +2,49 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
+from torch import Tensor
 
-from vlfilter.data.storage import absolute
 from vlfilter.errors import VlfilterError
-from vlfilter.models.bodies import PUBLISHED, Head, architecture, head_of
-from vlfilter.models.checkpoints import open_vlm, tower_tensors
+from vlfilter.models.adapters import CONFIG, WEIGHTS, A, check_adapter, is_adapter, read_adapter
+from vlfilter.models.bodies import Head, head_of
+from vlfilter.models.checkpoints import named_ours, open_vlm
 from vlfilter.models.conversation import template
-from vlfilter.models.folders import hub_file, is_hub_name, model_folder, read_json, weight_files
-from vlfilter.models.layout import our_name, parse_config
+from vlfilter.models.folders import hub_file, is_hub_name, model_folder, read_json
 from vlfilter.models.locate import PROJECTOR_NAMES, projector_file
-from vlfilter.models.preprocess import ImageSettings, image_settings
+from vlfilter.models.minigpt_v2 import read_checkpoint
+from vlfilter.models.parts import Parts, open_parts
+from vlfilter.models.preprocess import ImageSettings
 from vlfilter.models.projectors import build_projector
 from vlfilter.models.start_token import with_start_token
-from vlfilter.models.tokenizer import TextTokenizer, load_tokenizer
-from vlfilter.models.vision import vision_config
+from vlfilter.models.tokenizer import TextTokenizer
 from vlfilter.models.vlm import VisionLanguageModel, VlmConfig
-from vlfilter.models.weights import StoredTensor, check_fit, empty_parameters, is_derived, open_weights
+from vlfilter.models.weights import StoredTensor, check_fit, empty_parameters, open_weights
 from vlfilter.training.conversation_data import ConversationEncoder
+from vlfilter.training.lora import lora_config
 from vlfilter.training.settings import TrainSettings
 
 
 @dataclass(frozen=True)
 class Start:
-    """A model before training: its `tensors` by our names, each read when asked for."""
+    """A model before training: its `tensors` by our names, each read when asked for, and the `adapter` that LoRA goes
+    on from, where it does."""
 
     config: VlmConfig
     tokenizer: TextTokenizer
     images: ImageSettings
     tensors: dict[str, StoredTensor]
+    adapter: dict[str, Tensor] = field(default_factory=dict)
 
 
 def open_start(settings: TrainSettings) -> Start:
     """Look into what the settings start from; no weights are read. Raises `VlfilterError` for what does not fit."""
     start = _from_checkpoint(settings) if settings.model else _from_parts(settings)
+    if settings.adapter:
+        start = _with_adapter(start, settings)
     if settings.objective == "classifier":
         start = _as_classifier(start, settings)
     if settings.objective == "classifier" or settings.bos == "always":
@@ -115,42 +120,55 @@ def _as_classifier(start: Start, settings: TrainSettings) -> Start:
 
 
 def _from_parts(settings: TrainSettings) -> Start:
-    language = model_folder(str(settings.language_model))
-    tower_folder = model_folder(str(settings.vision_tower))
-    vision = vision_config(read_json(tower_folder / "config.json"), str(tower_folder))
-    images = image_settings(tower_folder, vision.model_type, int(vision.image_size))
-    config = parse_config(_published(settings, language, vision), vision, str(language))
-    tensors = {our_name(name): stored for name, stored in open_weights(weight_files(language)).items()}
-    tensors = {name: stored for name, stored in tensors.items() if not is_derived(name)}
-    if config.body.tie_word_embeddings:
-        tensors.pop("lm_head.weight", None)  # a copy of the embeddings
-    projector = _stored_projector(settings.projector) if settings.projector else _new_projector(config, settings.seed)
-    tensors |= projector | tower_tensors(tower_folder)
-    return Start(config, load_tokenizer(language, needs_bos=False), images, tensors)
+    opened = open_parts(
+        Parts(
+            str(settings.language_model), str(settings.vision_tower), settings.projector_kind, settings.image_tokens,
+            settings.select_layer, settings.select_feature, settings.image_size,
+            tower_apart=settings.trainable == "projector" or ("lora" in settings.trainable and not settings.merge_lora),
+        )
+    )  # fmt: skip
+    start = Start(opened.config, opened.tokenizer, opened.images, opened.tensors)
+    if settings.projector:
+        return replace(start, tensors=start.tensors | _stored_projector(settings.projector))
+    return replace(start, tensors=start.tensors | _new_projector(start.config, settings.seed))
 
 
-def _published(settings: TrainSettings, language: Path, vision: Any) -> dict[str, Any]:
-    """The config.json that the published layout would have for these parts."""
-    config = read_json(language / "config.json")
-    kind = str(config.get("model_type"))
-    if kind not in PUBLISHED:
-        raise VlfilterError(f"{language} is a {kind} model; the language models are {', '.join(PUBLISHED)}.")
-    tower = str(settings.vision_tower)
-    # A whole model has the tower's weights, and a folder of this machine means nothing elsewhere.
-    local = absolute(tower) if settings.trainable == "projector" else ""
-    own = {
-        "architectures": [architecture(kind, "lm")],
-        "model_type": PUBLISHED[kind][1],
-        "mm_hidden_size": vision.hidden_size,
-        "mm_projector_type": settings.projector_kind,
-        "mm_num_image_tokens": settings.image_tokens,
-        "mm_vision_select_layer": settings.select_layer,
-        "mm_vision_select_feature": settings.select_feature,
-        "mm_vision_tower": tower if is_hub_name(tower) else local,
-    }
-    for field in ("torch_dtype", "dtype", "_name_or_path"):
-        config.pop(field, None)
-    return config | own
+def _with_adapter(start: Start, settings: TrainSettings) -> Start:
+    """With the adapter's LoRA, and with its projector where none was given."""
+    files = adapter_files(str(settings.adapter))
+    place = files[0]
+    own: dict[str, StoredTensor] = {}
+    if place.name != CONFIG:
+        found = read_checkpoint(place, start.config)
+        adapter, own = found.adapter, found.rest
+    else:
+        adapter = read_adapter(place.parent)
+        own = named_ours(open_weights(files[2:]))
+    theirs, ours = adapter.config, lora_config(settings)
+    if ours is not None and (theirs.r, theirs.alpha, set(theirs.targets)) != (ours.r, ours.alpha, set(ours.targets)):
+        told, asked = (f"r {c.r}, alpha {c.alpha:g}, targets {', '.join(sorted(c.targets))}" for c in (theirs, ours))
+        raise VlfilterError(f"{settings.adapter} has LoRA of {told}; the settings say {asked}. It goes on as it began.")
+    shapes = {name: stored.shape for name, stored in start.tensors.items()}
+    check_adapter(adapter.tensors, shapes, str(settings.adapter))
+    layers = {name.removesuffix(".weight") for name in shapes if name.startswith("body.") and name.endswith(".weight")}
+    beside = {layer for layer in layers if layer.rpartition(".")[2] in theirs.targets}
+    if lacking := sorted(layer for layer in beside if f"{layer}.{A}" not in adapter.tensors):
+        raise VlfilterError(f"{settings.adapter} has no adapter beside {', '.join(lacking)}.")
+    if settings.projector:
+        own = {name: stored for name, stored in own.items() if not name.startswith("projector.")}
+    return replace(start, tensors=start.tensors | own, adapter=adapter.tensors)
+
+
+def adapter_files(adapter: str) -> list[Path]:
+    """The files of an adapter: a MiniGPT-v2 checkpoint, or its configuration, its weights, and its projector if it has
+    one. Raises `VlfilterError` where there are none."""
+    path = Path(adapter).expanduser()
+    if path.is_file():
+        return [path]
+    if not is_adapter(path):
+        raise VlfilterError(f"the adapter {adapter} is neither a file nor a folder with {CONFIG} and {WEIGHTS}.")
+    projectors = [path / name for name in PROJECTOR_NAMES if (path / name).is_file()]
+    return [path / CONFIG, path / WEIGHTS, *projectors[:1]]
 
 
 def projector_path(projector: str) -> Path:
@@ -164,7 +182,7 @@ def projector_path(projector: str) -> Path:
 
 
 def _stored_projector(projector: str) -> dict[str, StoredTensor]:
-    return {our_name(name): stored for name, stored in open_weights([projector_path(projector)]).items()}
+    return named_ours(open_weights([projector_path(projector)]))
 
 
 def _new_projector(config: VlmConfig, seed: int) -> dict[str, StoredTensor]:

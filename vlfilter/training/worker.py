@@ -92,7 +92,8 @@ def run(settings: TrainSettings, plan: Plan) -> None:
         vlm.projector.requires_grad_("projector" in settings.trainable)
     lora = lora_config(settings)
     if lora:
-        for layer in add_lora(vlm.body, lora, settings.seed, held, "cpu" if sharded else arguments.device):
+        known = {name.removeprefix("body."): tensor for name, tensor in start.adapter.items()}
+        for layer in add_lora(vlm.body, lora, settings.seed, held, "cpu" if sharded else arguments.device, known):
             if sharded:
                 shard(layer)
     if settings.gradient_checkpointing:
