@@ -87,7 +87,7 @@ def draw(texts: Sequence[str], key: str) -> str:
     """One of some texts, each with the same probability over all keys, and always the same for one key."""
     if len(texts) == 1:
         return texts[0]
-    number = int.from_bytes(hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+    number = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
     return texts[number % len(texts)]
 
 

@@ -101,7 +101,17 @@ def worded(value: Any, name: str) -> str:
         raise ValueError(f"{name} is not a text")
     if not str(value).strip():
         raise ValueError(f"{name} is empty")
+    if not _is_whole(str(value)):
+        raise ValueError(f"{name} holds half a character (a lone surrogate)")
     return str(value)
+
+
+def _is_whole(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def image_of(row: Mapping[str, Any], *names: str) -> str | int:
