@@ -11,15 +11,16 @@ from rich.table import Column, Table
 
 from vlfilter.cli.data_engine_judge import listed, reasons
 from vlfilter.cli.scoring import console
-from vlfilter.evaluation.published import comparison
+from vlfilter.evaluation.published import NONE, comparison
 from vlfilter.evaluation.summary import category_rows, summary_line
 
 
 def show(told: Mapping[str, Any], folder: str) -> None:
     """Scores by category, the published ones, what is unanswered and why, and what lies in `folder`."""
     _table(category_rows(told), "category")
-    if any(line[told["benchmark"]] != "–" for line in comparison([told])[:-2]):
-        _table(comparison([told]), "model")
+    beside = [{"model": line["model"], "accuracy": line[told["benchmark"]]} for line in comparison([told])]
+    if any(line["accuracy"] != NONE for line in beside[:-2]):
+        _table(beside, "model")
     typer.echo(summary_line(told))
     typer.echo(f"rows: {listed(dict(told['rows']))}")
     reasons(dict(told))
