@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import get_run_logger, task
 
 from tasks.judge import paid_judge
+from tasks.lineage import record_subset
 from tasks.mlm_filter_artifacts import (
     balance_table,
     cluster_table,
@@ -85,4 +86,5 @@ def finetune(settings: TrainSettings) -> str:
 def choose(step: SelectStep, places: Places) -> str:
     found = choosing.choose(places.scores, step.rule, places.kept)
     selection_note(found, places.kept)
+    record_subset(places.kept, places.scores, found["kept"], found["rows"], step.rule)
     return f"{found['kept']} of {found['rows']} samples in {places.kept}"

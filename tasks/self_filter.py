@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from prefect import get_run_logger, task
 
 from tasks.judge import paid_judge
+from tasks.lineage import asset_key, record
 from tasks.loss_curve import loss_curve
 from tasks.policy import ONCE, RETRIED
 from tasks.self_filter_artifacts import counts_table, selection_note
@@ -111,6 +112,9 @@ def choose(step: SelectStep, places: SelfFilterPlaces) -> str:
     for line in found.warnings():
         get_run_logger().warning("%s", line)
     selection_note(found, places)
+    record(
+        places.selected, "subset", [asset_key(places.annotations), asset_key(places.difficulty)], {"rows": found.picks}
+    )
     return f"{found.picks} of {found.pool} rows selected in {places.selected}"
 
 

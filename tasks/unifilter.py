@@ -7,6 +7,7 @@ from typing import Any
 from prefect import get_run_logger, task
 
 from tasks.judge import paid_judge
+from tasks.lineage import record_subset
 from tasks.loss_curve import loss_curve
 from tasks.policy import ONCE, RETRIED
 from tasks.unifilter_artifacts import level_table, selection_note, validation_report
@@ -73,4 +74,5 @@ def _train(settings: TrainSettings, stage: str) -> str:
 def choose(step: SelectStep, places: Places) -> str:
     found = choosing.choose(places.scores, step.rule, places.kept)
     selection_note(found, places.kept)
+    record_subset(places.kept, places.scores, found["kept"], found["rows"], step.rule)
     return f"{found['kept']} of {found['rows']} samples in {places.kept}"
