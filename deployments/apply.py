@@ -21,7 +21,7 @@ from deployments.automations import apply_automations
 from deployments.blocks import ALERTS, KEYS, alerts, apply_variables, container_environment, secrets
 from deployments.limits import apply_limits
 from deployments.pools import apply_pools
-from deployments.schedules import ROOT, with_schedules_as_they_are
+from deployments.schedules import ROOT, flow_name, with_schedules_as_they_are
 from vlfilter.errors import VlfilterError
 
 
@@ -36,14 +36,21 @@ def apply(client: SyncPrefectClient, kind: str = "process") -> Iterator[str]:
     yield from apply_automations(client, alerts(client))
 
 
-def deploy(client: SyncPrefectClient) -> int:
-    """The deployments of prefect.yaml, by Prefect's own command; its exit status."""
+def deploy(client: SyncPrefectClient) -> list[str]:
+    """The deployments of prefect.yaml, by Prefect's own command; their names.
+
+    Raises `VlfilterError` with what the command said, where it fails.
+    """
+    described = with_schedules_as_they_are(client)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "prefect.yaml"
-        path.write_text(yaml.safe_dump(with_schedules_as_they_are(client), sort_keys=False))
+        path.write_text(yaml.safe_dump(described, sort_keys=False))
         command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(path)]
-        settings = get_current_settings().to_environment_variables(exclude_unset=True)
-        return subprocess.run(command, cwd=ROOT, env={**os.environ, **settings}).returncode  # noqa: S603 - our own
+        environment = {**os.environ, **get_current_settings().to_environment_variables(exclude_unset=True)}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)  # noqa: S603 - our own
+    if done.returncode:
+        raise VlfilterError(f"prefect deploy failed:\n{done.stdout}{done.stderr}")
+    return [f"{flow_name(one['entrypoint'])}/{one['name']}" for one in described["deployments"]]
 
 
 def wanting(client: SyncPrefectClient) -> Iterator[str]:
@@ -61,12 +68,11 @@ def main() -> None:
         with get_client(sync_client=True) as client:
             for line in apply(client, os.environ.get("VLFILTER_POOL_TYPE", "process")):
                 print(line)  # noqa: T201
-            status = deploy(client)
+            print("deployments:", *deploy(client), sep="\n  ")  # noqa: T201
             for line in wanting(client):
                 print(line)  # noqa: T201
     except VlfilterError as error:
         sys.exit(str(error))
-    sys.exit(status)
 
 
 if __name__ == "__main__":
