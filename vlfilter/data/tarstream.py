@@ -81,9 +81,6 @@ class _Raw(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         try:
             data = self.file.read(len(buffer))
-        except OSError:
-            self.failed = True
-            raise
         except Exception as error:  # object stores raise their own families of errors
             self.failed = True
             raise OSError(f"{self.url} cannot be read: {type(error).__name__}: {error}") from error
@@ -167,9 +164,9 @@ def _open(url: str) -> Any:
         raise ShardError(f"shard {url} does not exist: restore it, or leave it out of the shards.") from None
     except (PermissionError, IsADirectoryError) as error:
         raise ShardError(f"shard {url} may not be read ({error.strerror or error}): check its permissions.") from None
-    except (OSError, VlfilterError):
+    except VlfilterError:
         raise
-    except Exception as error:
+    except Exception as error:  # object stores raise their own families of errors
         raise OSError(f"{url} cannot be opened: {type(error).__name__}: {error}") from error
 
 
