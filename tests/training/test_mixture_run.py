@@ -118,6 +118,10 @@ OWN: dict[str, Any] = {"output": "out", "model": "m", "iters_per_epoch": 3}
             {"mixture": "m.yaml", "schedule": "warmup_cosine", "min_learning_rate": 1.0},
             "min_learning_rate 1.0 is above",
         ),
+        (
+            {"mixture": "m.yaml", "schedule": "warmup_cosine", "warmup_steps": 4},
+            "warmup_steps 4 are more than the 3 steps of an epoch",
+        ),
     ],
 )
 def test_settings_that_do_not_go_together(values: dict[str, Any], message: str) -> None:
