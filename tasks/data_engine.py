@@ -106,8 +106,10 @@ def process_replies(params: DataEngineParams, number: int) -> dict[str, Any]:
 @task(name="verify", **RETRIED)
 def verify_questions(params: DataEngineParams, step: VerifyStep, number: int) -> dict[str, Any]:
     places = params.places.round(number)
+    earlier = tuple(params.places.round(before).data for before in range(1, number))
+    labels = {"round": str(number)}
     settings = step.settings(
-        params.query.images, params.typed_questions, params.images, params.seed_of(number), {"round": str(number)}
+        params.query.images, params.typed_questions, params.images, earlier, params.seed_of(number), labels
     )
     with ExitStack() as stack:
         judges = [
@@ -140,6 +142,7 @@ def train(settings: TrainSettings, number: int) -> str:
     finally:
         training_loss(settings.output, number)
     how = "trained" if result.fresh else "was trained already"
+    how += f", going on from step {result.resumed_from}," if result.resumed_from else ""
     skipped = f", {result.skipped} skipped" if result.skipped else ""
     return f"{result.model} {how} in {result.steps} steps on {result.rows - result.skipped} rows{skipped}"
 

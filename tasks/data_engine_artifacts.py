@@ -10,7 +10,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from tasks.loss_curve import loss_curve
 from tasks.markdown import bullets
 
-VERDICTS = ("image_verdict", "text_verdict", "overlap_verdict", "dropped")
+VERDICTS = ("image_verdict", "text_verdict", "overlap_verdict", "earlier_verdict", "dropped")
 
 
 def counts_table(step: str, number: int, counts: Mapping[str, int]) -> None:

@@ -53,6 +53,10 @@ def verify(
     evaluation_images: Annotated[
         str | None, typer.Option(help="Their images: copies under other names are found too.", metavar="DIR")
     ] = None,
+    earlier: Annotated[
+        list[str] | None,
+        typer.Option(help="What an earlier round kept: doubles of it are found. Repeat it.", metavar="FILE"),
+    ] = None,
     verdicts: Annotated[
         str | None, typer.Option(help="One row a question; else verdicts.parquet beside --output.", metavar="FILE")
     ] = None,
@@ -102,6 +106,7 @@ def verify(
         text_judge=server.name_of(text_judge) if text_judge else None,
         evaluation=evaluation,
         evaluation_images=evaluation_images,
+        earlier=tuple(earlier or ()),
         rules=rules,
         similar=similar,
         seed=seed,
@@ -123,7 +128,7 @@ def verify(
         ]
         told = interruptible(lambda: step.verify(questions, output, table, settings, *judges))
     typer.echo(f"kept {told['kept']} of {told['rows']}; dropped: {listed(told['dropped'])}; {paid(told)}")
-    for name in ("image_verdict", "text_verdict", "overlap_verdict"):
+    for name in ("image_verdict", "text_verdict", "overlap_verdict", "earlier_verdict"):
         typer.echo(f"{name.replace('_', ' ')}: {listed(told[name])}")
     typer.echo(f"duplicates: {told['duplicates']}, leaks: {told['leaks']}")
     if told["open"]:

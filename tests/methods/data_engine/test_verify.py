@@ -204,6 +204,37 @@ def test_without_judges_the_rest_is_found(places: dict[str, Path]) -> None:
     assert [row["image_id"] for row in kept] == [0, 1, 2, 3, 99, 8]  # the copy is found by its pixels only
 
 
+def test_doubles_of_earlier_rounds_are_found(places: dict[str, Path]) -> None:
+    """The same question about the same image, or with the same choices; another question about an image stays."""
+    first, second = places["out"].parent / "round_1.json", places["out"].parent / "round_2.json"
+    first.write_text(json.dumps([{"question": "broken"}, _row(0, "Which thing stands there?", ["a", "b", "c"], 0)]))
+    second.write_text(
+        json.dumps([_row(50, *PLAIN), _row(1, ROWS[1]["question"], ["ant", "bee", "fly", "gnat"], 2), ROWS[3]])
+    )
+    places["rows.json"].write_text(json.dumps(ROWS[:4] + ROWS[5:6]))
+    wanted = _settings(places, image_judge=None, text_judge=None, evaluation=None, evaluation_images=None)
+    told, kept, rows = _verify(None, places, replace(wanted, earlier=(str(first), str(second))))
+    assert [(row["earlier_verdict"], row["earlier_row"], row["status"]) for row in rows] == [
+        ("question_and_choices", 0, "earlier"),
+        ("image_and_question", 1, "earlier"),
+        ("none", None, "ok"),
+        ("image_and_question", 2, "earlier"),
+        ("none", None, "ok"),
+    ]
+    assert rows[0]["reason"] == f"it shares question_and_choices with row 0 of {second} (similarity 1.00)"
+    assert told["earlier_verdict"] == {"image_and_question": 2, "none": 2, "question_and_choices": 1}
+    assert [row["image_id"] for row in kept] == [2, 5]
+
+    _, kept, rows = _verify(None, places, replace(wanted, earlier=(str(first),)))  # other files, other verdicts
+    assert (rows[0]["earlier_verdict"], rows[0]["earlier_row"], rows[0]["status"]) == ("image", 1, "ok")
+    assert len(kept) == 5
+    _, kept, rows = _verify(None, places, wanted)
+    assert {row["earlier_verdict"] for row in rows} == {"not_asked"}
+    lenient = replace(wanted, earlier=(str(first), str(second)), rules=VerifyRules(duplicate=False))
+    _, kept, rows = _verify(None, places, lenient)
+    assert (len(kept), rows[1]["earlier_verdict"]) == (5, "image_and_question")  # the columns stay
+
+
 def test_a_judge_that_fails_is_asked_again(vendor: VendorServer, places: dict[str, Path]) -> None:
     places["rows.json"].write_text(json.dumps(ROWS[:1]))
     vendor.answer = _answer

@@ -118,7 +118,9 @@ class VerifyStep(AskStep):
     )
     keep_unsure: bool = Field(default=False, description="Keep what the image does not decide.")
     keep_text_answered: bool = Field(default=False, description="Keep what needs no image.")
-    keep_duplicates: bool = Field(default=False, description="Keep what is like another one.")
+    keep_duplicates: bool = Field(
+        default=False, description="Keep what is like another one, here or in an earlier round."
+    )
     keep_leaks: bool = Field(default=False, description="Keep what holds its answer.")
     keep_unanswered: bool = Field(default=False, description="Keep what a judge failed on.")
     similar: float = Field(default=0.8, ge=0.6, le=1, description="Similarity from which on two texts are the same.")
@@ -135,14 +137,22 @@ class VerifyStep(AskStep):
         )
 
     def settings(
-        self, images: str, evaluation: str, evaluation_images: str, seed: int, labels: dict[str, str]
+        self,
+        images: str,
+        evaluation: str,
+        evaluation_images: str,
+        earlier: tuple[str, ...],
+        seed: int,
+        labels: dict[str, str],
     ) -> VerifySettings:
+        """`earlier` are the files of the rounds before."""
         return VerifySettings(
             images,
             image_judge=self.name_of(self.image_judge) if self.image_judge else None,
             text_judge=self.name_of(self.text_judge) if self.text_judge else None,
             evaluation=evaluation,
             evaluation_images=evaluation_images,
+            earlier=earlier,
             rules=self.rules(),
             similar=self.similar,
             seed=seed,

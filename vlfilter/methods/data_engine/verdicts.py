@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from vlfilter.data.aokvqa import VqaRow
 from vlfilter.errors import VlfilterError
-from vlfilter.methods.data_engine.verify_rules import OVERLAPS
+from vlfilter.methods.data_engine.verify_rules import OVERLAPS, REPEATS
 
 SCHEMA = pa.schema(
     [
@@ -28,6 +28,10 @@ SCHEMA = pa.schema(
         ("text_choices", pa.list_(pa.int32())),  # of both turns
         ("duplicate_of", pa.int64()),  # a `row`
         ("duplicate_similarity", pa.float64()),
+        ("earlier_verdict", pa.string()),  # what it has of an earlier round's row
+        ("earlier_file", pa.string()),
+        ("earlier_row", pa.int64()),
+        ("earlier_similarity", pa.float64()),
         ("overlap_verdict", pa.string()),
         ("overlap_question_id", pa.string()),
         ("overlap_similarity", pa.float64()),
@@ -73,8 +77,8 @@ class VerifyRules:
     """What speaks against a row. A judge that was not asked never does.
 
     `overlap` is the mildest kind of overlap with the evaluation set that does (`OVERLAPS`, the gravest first), None for
-    no kind; by default the same question about another image ("What is the man doing?") is too mild. `keep_unanswered`
-    keeps rows on which a judge gave no answer.
+    no kind; by default the same question about another image ("What is the man doing?") is too mild. `duplicate` is for
+    doubles within the file and of earlier rounds. `keep_unanswered` keeps rows on which a judge gave no answer.
     """
 
     image_disagrees: bool = True
@@ -116,6 +120,12 @@ def why_not(record: Mapping[str, Any], rules: VerifyRules) -> list[tuple[str, st
             rules.duplicate and record["duplicate_of"] is not None,
             "duplicate",
             f"it is like row {record['duplicate_of']} (similarity {record['duplicate_similarity'] or 0:.2f})",
+        ),
+        (
+            rules.duplicate and record["earlier_verdict"] in REPEATS,
+            "earlier",
+            f"it shares {record['earlier_verdict']} with row {record['earlier_row']} of {record['earlier_file']} "
+            f"(similarity {record['earlier_similarity'] or 0:.2f})",
         ),
         (rules.leak and bool(record["leak_reason"]), "leak", record["leak_reason"]),
         (not rules.keep_unanswered and image in _UNANSWERED, f"image_{image}", record["image_reason"]),

@@ -21,9 +21,9 @@ from vlfilter.methods.data_engine.records import write_records
 from vlfilter.methods.data_engine.verdicts import SCHEMA, ImageVerdict, TextVerdict, VerifyRules, record_of, why_not
 from vlfilter.methods.data_engine.verify_images import copies, load, thumbnail_of
 from vlfilter.methods.data_engine.verify_questions import Asked, ask_with_image, ask_without_image, choice_of
-from vlfilter.methods.data_engine.verify_rules import duplicates, images_by_name, leaked, overlaps
+from vlfilter.methods.data_engine.verify_rules import duplicates, images_by_name, leaked, overlaps, repeats
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 ROWS_AT_A_TIME = 256  # whose images lie in memory together
 
 log = logging.getLogger(__name__)
@@ -34,9 +34,9 @@ class VerifySettings:
     """`image_judge` and `text_judge` name the models (and servers) that answer, for the fingerprint.
 
     `images` is the folder of the rows' images, `evaluation` the file of the questions that the model is measured by,
-    `evaluation_images` its images: with these, copies under other names are found too. `similar` is the similarity from
-    which on two texts are the same; `at_once` says how many rows' images lie in memory together, `labels` (round) go
-    into the account, beside the step.
+    `evaluation_images` its images: with these, copies under other names are found too. `earlier` are the files of
+    earlier rounds' kept rows. `similar` is the similarity from which on two texts are the same; `at_once` says how many
+    rows' images lie in memory together, `labels` (round) go into the account, beside the step.
     """
 
     images: str
@@ -44,6 +44,7 @@ class VerifySettings:
     text_judge: str | None = None
     evaluation: str | None = None
     evaluation_images: str | None = None
+    earlier: tuple[str, ...] = ()
     rules: VerifyRules = field(default_factory=VerifyRules)
     similar: float = 0.8
     seed: int = 0
@@ -63,6 +64,7 @@ class VerifySettings:
             "judges": [self.image_judge, self.text_judge],
             "evaluation": file_digest(self.evaluation) if self.evaluation else None,
             "evaluation_images": self.evaluation_images,
+            "earlier": [[url, file_digest(url)] for url in self.earlier],
             "rules": self.rules.parts(),
             "similar": self.similar,
             "seed": self.seed,
@@ -146,6 +148,12 @@ def _numbers(rows: Sequence[VqaRow], bad: Sequence[BadRow]) -> list[int]:
     return [number for number in range(len(rows) + len(bad)) if number not in broken]
 
 
+def _numbered(url: str) -> list[tuple[int, VqaRow]]:
+    """The rows of a file that can be used, with their places in it."""
+    rows, bad = read_rows(url)
+    return list(zip(_numbers(rows, bad), rows, strict=True))
+
+
 def _ask(
     rows: Sequence[VqaRow],
     found: Sequence[_Found],
@@ -224,10 +232,13 @@ def _records(
         same_image = copies(thumbnails, evaluation, settings.evaluation_images) | same_image
     shared = overlaps(rows, evaluation, settings.similar, same_image)
     doubles = duplicates(rows, settings.similar)
+    earlier = [(url, number, row) for url in settings.earlier for number, row in _numbered(url)]
+    again = repeats(rows, [row for _, _, row in earlier], settings.similar)
     numbers = _numbers(rows, bad)
     records = []
     for place, (row, one) in enumerate(zip(rows, found, strict=True)):
-        double, overlap = doubles.get(place), shared[place]
+        double, overlap, repeat = doubles.get(place), shared[place], again[place]
+        before = earlier[repeat.match.place] if repeat.match else None
         near = overlap.whole or overlap.question
         like = overlap.image if overlap.image is not None else near.place if near else None
         record = record_of(numbers[place], row) | {
@@ -239,6 +250,10 @@ def _records(
             "text_choices": list(one.text_choices),
             "duplicate_of": numbers[double.place] if double else None,
             "duplicate_similarity": double.similarity if double else None,
+            "earlier_verdict": repeat.verdict if settings.earlier else "not_asked",
+            "earlier_file": before[0] if before else None,
+            "earlier_row": before[1] if before else None,
+            "earlier_similarity": repeat.match.similarity if repeat.match else None,
             "overlap_verdict": overlap.verdict if settings.evaluation else "not_asked",
             "overlap_question_id": evaluation[like].question_id if like is not None else None,
             "overlap_similarity": near.similarity if near else None,
@@ -259,7 +274,7 @@ def _summary(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         name: dict(
             sorted(Counter(str(record.get(name)) for record in records if record["status"] != "bad_row").items())
         )
-        for name in ("image_verdict", "text_verdict", "overlap_verdict")
+        for name in ("image_verdict", "text_verdict", "overlap_verdict", "earlier_verdict")
     }
     unanswered = (str(Outcome.EMPTY), str(Outcome.FAILED))
     return {

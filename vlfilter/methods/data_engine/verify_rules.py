@@ -1,4 +1,5 @@
-"""What shows without a judge about generated questions: doubles, the evaluation's own questions, answers given away."""
+"""What shows without a judge about generated questions: doubles, here and in earlier rounds, the evaluation's own
+questions, answers given away."""
 
 from __future__ import annotations
 
@@ -60,6 +61,44 @@ class Overlap:
         if self.whole is not None:
             return "question_and_choices"
         return "question" if self.question else "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """What a row has of an earlier round's row: `image_and_question`, `question_and_choices`, `image` alone, or `none`.
+
+    `match` is that row; its similarity is 0 where only the image is shared.
+    """
+
+    verdict: str
+    match: Match | None
+
+
+REPEATS = ("image_and_question", "question_and_choices")  # a double; another question about the same image is none
+
+
+def repeats(rows: Sequence[VqaRow], earlier: Sequence[VqaRow], threshold: float) -> list[Repeat]:
+    """For each row the gravest that it has of one earlier row, as doubles are told within a round."""
+    wholes = near_matches([whole_text(row) for row in rows], [whole_text(row) for row in earlier], threshold)
+    by_image: dict[str, list[int]] = {}
+    for place, row in enumerate(earlier):
+        if row.file_name:
+            by_image.setdefault(row.file_name, []).append(place)
+    return [
+        _repeat(row, earlier, by_image.get(row.file_name, []), _match(wholes.get(place)), threshold)
+        for place, row in enumerate(rows)
+    ]
+
+
+def _repeat(
+    row: VqaRow, earlier: Sequence[VqaRow], same_image: Sequence[int], whole: Match | None, threshold: float
+) -> Repeat:
+    asked = near_matches([row.question], [earlier[place].question for place in same_image], threshold)
+    if found := asked.get(0):
+        return Repeat("image_and_question", Match(same_image[found[0]], found[1]))
+    if whole is not None:
+        return Repeat("question_and_choices", whole)
+    return Repeat("image", Match(same_image[0], 0.0)) if same_image else Repeat("none", None)
 
 
 OVERLAPS = ("image_and_question", "image", "question_and_choices", "question")
