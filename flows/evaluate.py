@@ -6,6 +6,7 @@ that a deployment can run it on the GPU pool; servers are asked, and answers tha
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from prefect import flow, runtime
@@ -13,11 +14,13 @@ from prefect.states import Completed, Failed, State
 
 from flows.gpu import run_on_gpu
 from tasks import evaluate as steps
-from tasks.evaluate_artifacts import category_artifacts, comparison_artifact
-from tasks.judge import make_judge, spending_table
+from tasks.evaluate_artifacts import comparison_artifact
+from tasks.judge import paid_judge
+from vlfilter.errors import VlfilterError
 from vlfilter.evaluation.benchmarking import answerers, check_benchmarks, read_scores
 from vlfilter.evaluation.params import EvaluateParams
 from vlfilter.evaluation.summary import summary_line
+from vlfilter.llm.client import BudgetExceededError
 
 
 def _run_name() -> str:
@@ -36,8 +39,6 @@ def evaluate(params: EvaluateParams) -> State[Any]:
     else:
         _answer_and_score(params)
     told = read_scores(params)
-    for one in told:
-        category_artifacts(one)
     comparison_artifact(told)
     return Completed(message="\n".join(map(summary_line, told)))
 
@@ -45,13 +46,22 @@ def evaluate(params: EvaluateParams) -> State[Any]:
 @flow(name="evaluate-gpu", flow_run_name=_run_name, persist_result=False)
 def evaluate_gpu(params: EvaluateParams) -> State[Any]:
     """What of an evaluation runs a model: answers and scores lie in the output."""
-    return Completed(message="\n".join(_answer_and_score(params)))
+    _answer_and_score(params)
+    return Completed(message="\n".join(map(summary_line, read_scores(params))))
 
 
-def _answer_and_score(params: EvaluateParams) -> list[str]:
-    with answerers(params, make_judge) as who:
-        try:
-            return [summary_line(steps.evaluate_step(params, step, who)) for step in params.benchmarks]
-        finally:
-            if who.judge is not None:
-                spending_table(who.judge.spending(), "evaluate-cost")
+def _answer_and_score(params: EvaluateParams) -> None:
+    """One benchmark after the other; one that fails does not keep the others from their turn. Raises `VlfilterError`
+    that names those that failed."""
+    failed: list[str] = []
+    with answerers(params, partial(paid_judge, account="evaluate-cost")) as who:
+        for step in params.benchmarks:
+            ended: State[Any] = steps.evaluate_step(params, step, who, return_state=True)
+            if ended.is_completed():
+                continue
+            error: Any = ended.result(raise_on_failure=False)
+            if isinstance(error, BudgetExceededError):
+                raise error
+            failed.append(f"{step.benchmark}: {error if isinstance(error, VlfilterError) else ended.message}")
+    if failed:
+        raise VlfilterError("; ".join(failed))

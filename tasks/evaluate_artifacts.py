@@ -9,12 +9,13 @@ from typing import Any
 
 from prefect.artifacts import create_image_artifact, create_table_artifact
 
-from tasks.artifacts import MAX_ROWS
+from tasks.artifacts import MAX_ROWS, tolerant
 from vlfilter.evaluation.plots import category_plot
 from vlfilter.evaluation.published import comparison
 from vlfilter.evaluation.summary import category_rows, summary_line
 
 
+@tolerant
 def category_artifacts(told: Mapping[str, Any]) -> None:
     """A table and a picture of one benchmark."""
     rows = category_rows(told)[:MAX_ROWS]
@@ -27,6 +28,7 @@ def category_artifacts(told: Mapping[str, Any]) -> None:
     )
 
 
+@tolerant
 def comparison_artifact(told: Sequence[Mapping[str, Any]]) -> None:
     """All benchmarks beside the published numbers."""
     description = "Accuracy in %, beside the published numbers"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from vlfilter.llm.client import Judge, JudgeSettings
 
 log = logging.getLogger(__name__)
 
-MakeJudge = Callable[[JudgeSettings], Judge]
+MakeJudge = Callable[[JudgeSettings], AbstractContextManager[Judge]]
 OnShard = Callable[[int, int], None]
 
 
