@@ -97,6 +97,12 @@ def test_how_it_was_trained_goes_along(tmp_path: Path) -> None:
     assert written == f"<s>{TEMPLATES['llava_v0'].prompt('hi').removesuffix('###Assistant:')}"
 
 
+def test_a_template_whose_pieces_are_tokenised_apart_is_refused(tmp_path: Path) -> None:
+    hf.save(tmp_path / "published", *hf.build(), mm_conversation_template="minigpt_v2")
+    with pytest.raises(VlfilterError, match=r"template minigpt_v2, whose pieces are tokenised apart"):
+        export_hf(str(tmp_path / "published"), tmp_path / "hf")
+
+
 def test_names_are_those_that_vllm_maps(tmp_path: Path) -> None:
     model, tokenizer = hf.build()
     hf.save(tmp_path / "published", model, tokenizer)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import Trainer
 from typer.testing import CliRunner
 
 from tests.methods.data_engine.fixtures import copied
@@ -214,6 +215,9 @@ def test_the_first_loss_is_the_checkpoint_s_own(files: Published, tmp_path: Path
     loaded = load_vlm(str(files.bring(tmp_path / "model")), head="lm")
     beside = LoadedVlm(vlm.eval(), loaded.tokenizer, loaded.images, loaded.config)
     assert torch.allclose(answers(beside), answers(loaded), atol=1e-5)
+    decayed: Any = Trainer.get_decay_parameter_names
+    trained = {name for name, _ in vlm.projector.named_parameters(prefix="projector")} | start.adapter.keys()
+    assert trained - set(decayed(None, vlm)) == {"projector.bias"}, "weight decay spares biases and norms alone"
 
 
 def test_an_adapter_that_does_not_fit_is_told(files: Published, tmp_path: Path) -> None:

@@ -119,6 +119,7 @@ def test_the_batch_stays_whatever_the_machine(gpus: int, expected: Plan, monkeyp
         ({"batch_size": 10, "processes": 3}, "batch_size 10 is not a multiple of 3 processes"),
         ({"batch_size": 12, "processes": 2, "per_device_batch": 4}, "not a multiple"),
         ({"device": "cuda"}, "need as many GPUs; there are 0"),
+        ({"dtype": "float16"}, "float16 trains on CUDA only"),
     ],
 )
 def test_plans_that_do_not_work_out(values: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch) -> None:

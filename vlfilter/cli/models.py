@@ -56,12 +56,12 @@ def import_minigpt(
     from vlfilter.models.startup import import_transformers
 
     import_transformers()
-    from vlfilter.models.hf_layout import named_dtype
+    from vlfilter.models.device import resolve_dtype
     from vlfilter.training.minigpt_v2 import import_minigpt_v2
 
     folder = import_minigpt_v2(
         checkpoint, output, language_model=language_model, vision_tower=vision_tower, image_size=image_size,
-        merge=merge, dtype=named_dtype(dtype),
+        merge=merge, dtype=resolve_dtype(dtype, "cpu"),
     )  # fmt: skip
     typer.echo(f"wrote {folder}")
 

@@ -92,11 +92,7 @@ def check_exportable(opened: OpenedVlm, origin: str) -> None:
 
 def _dtype(opened: OpenedVlm, asked: str) -> torch.dtype:
     written = opened.config.published.get("torch_dtype") or opened.config.published.get("dtype")
-    return named_dtype(asked if asked != "auto" else str(written or "float32"))
-
-
-def named_dtype(name: str) -> torch.dtype:
-    """Raises `VlfilterError` for an unknown one."""
+    name = asked if asked != "auto" else str(written or "float32")
     if name not in _DTYPES:
         raise VlfilterError(f"dtype {name!r} is unknown: {', '.join(_DTYPES)}.")
     return _DTYPES[name]

@@ -54,6 +54,8 @@ def make_plan(settings: TrainSettings) -> Plan:
     if settings.objective == "self_filter" and alone:
         raise VlfilterError(ALONE)
     dtype = settings.dtype if settings.dtype != "auto" else "bfloat16" if device == "cuda" else "float32"
+    if dtype == "float16" and device == "cpu":
+        raise VlfilterError("dtype float16 trains on CUDA only: give bfloat16 or float32.")
     return Plan(device, dtype, processes, per_device, share // per_device)
 
 

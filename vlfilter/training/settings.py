@@ -173,8 +173,8 @@ class TrainSettings(BaseModel):
 
     zero: Literal["none", "2", "3"] = Field(default="3", description="DeepSpeed's ZeRO stage.")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: a GPU where there is one.")
-    dtype: Literal["auto", "bfloat16", "float32"] = Field(
-        default="auto", description="auto is bfloat16 on CUDA and float32 on CPU."
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        default="auto", description="auto is bfloat16 on CUDA and float32 on CPU; float16 (CUDA alone) scales the loss."
     )
     tf32: bool = Field(default=True, description="Let CUDA multiply float32 matrices in TF32.")
     processes: int | None = Field(default=None, ge=1, description="One a GPU; by default all GPUs, or one on CPU.")

@@ -60,6 +60,7 @@ def training_arguments(settings: TrainSettings, plan: Plan) -> TrainingArguments
         max_grad_norm=settings.max_grad_norm,
         optim="adamw_torch",
         bf16=plan.dtype == "bfloat16",
+        fp16=plan.dtype == "float16",
         tf32=settings.tf32 if cuda else None,
         use_cpu=not cuda,
         ddp_backend="gloo" if not cuda and plan.processes > 1 else None,

@@ -61,6 +61,7 @@ def run(settings: TrainSettings, plan: Plan) -> None:
     import torch.distributed as dist
 
     from vlfilter.models.bodies import attention
+    from vlfilter.models.device import resolve_dtype
     from vlfilter.models.weights import fill
     from vlfilter.training.export import export, export_lora
     from vlfilter.training.lora import add_lora, lora_config
@@ -78,7 +79,7 @@ def run(settings: TrainSettings, plan: Plan) -> None:
     origin = str(settings.model or settings.language_model)
     vlm = build_empty(start, attention(start.config.body.model_type, plan.device), origin)
     arguments = training_arguments(settings, plan)
-    dtype = torch.bfloat16 if plan.dtype == "bfloat16" else torch.float32
+    dtype = resolve_dtype(plan.dtype, plan.device)
     # DeepSpeed keeps float32 copies of what it updates; without it the weights themselves must be float32
     held = torch.float32 if settings.zero == "none" else dtype
     sharded = settings.zero == "3"
