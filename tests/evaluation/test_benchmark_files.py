@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +22,7 @@ from vlfilter.errors import VlfilterError
 from vlfilter.evaluation.benchmarks import BENCHMARKS, TITLES, find_benchmark
 from vlfilter.evaluation.benchmarks.base import Benchmark, Mode, Reading, Source
 from vlfilter.evaluation.benchmarks.reading import collect, read_rows
+from vlfilter.evaluation.params import parse_params
 
 IMAGE = base64.b64encode(jpeg(0)).decode()
 HEADER = ["index", "question", "hint", "A", "B", "C", "D", "answer", "category", "image"]
@@ -275,3 +277,16 @@ def test_a_benchmark_of_ones_own_is_one_small_class(tmp_path: Path) -> None:
     (question,) = benchmark.read(Source(str(tmp_path / "q.jsonl"))).questions
     assert benchmark.mark(question, " 2 ", "fixed") == 1.0
     assert collect([], lambda number, row: []).questions == []
+
+
+def test_the_example_names_every_benchmark() -> None:
+    path = Path(__file__).parents[2] / "deployments" / "evaluate.yaml"
+    params = parse_params(yaml.safe_load(path.read_text()), path.name)
+    assert [step.benchmark for step in params.benchmarks] == list(BENCHMARKS)
+
+
+def test_the_class_in_the_documentation_is_the_one_that_is_tested() -> None:
+    docs = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
+    shown = docs.split("```python\n")[1].split("```")[0]
+    code = Path(__file__).with_name("own_benchmark.py").read_text()
+    assert shown.strip() in code.replace("  # noqa: ARG002 - there is one rule", "")
