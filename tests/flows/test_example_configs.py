@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from vlfilter.methods.data_engine import params as data_engine
+from vlfilter.methods.minigpt_v2 import params as minigpt_v2
 from vlfilter.methods.mlm_filter import params as mlm_filter
 from vlfilter.methods.self_filter import params as self_filter
 from vlfilter.methods.unifilter import params as unifilter
@@ -19,6 +20,7 @@ STEPS = {
     "mlm_filter": ("sample", "grade", "balance", "mix", "finetune", "score", "select"),
     "unifilter": unifilter.STEPS,
     "data_engine": data_engine.STEPS,
+    "minigpt_v2": minigpt_v2.STEPS,
     "self_filter": tuple(step for step in self_filter.STEPS if step != "judge"),
 }
 
@@ -30,6 +32,7 @@ STEPS = {
         ("unifilter", unifilter.parse_params),
         ("self_filter", self_filter.parse_params),
         ("data_engine", data_engine.parse_params),
+        ("minigpt_v2", minigpt_v2.parse_params),
     ],
 )
 def test_every_step_of_the_example_is_understood(name: str, parse: Callable[[Any, str], Any]) -> None:
