@@ -38,12 +38,12 @@ from vlfilter.scoring.mlm_filter_prompts import METRICS
 
 CORES = len(os.sched_getaffinity(0))
 CASES = {
-    "unifilter": Case("unifilter", "unifilter_qwen2.5_1.5b", "bfloat16", "cuda", (4, 1000), 32768, CORES // 2, 2,
+    "unifilter": Case("unifilter", "unifilter_qwen2.5_1.5b", "bfloat16", "cuda", (2, 1000), 32768, CORES // 2, 2,
                       "unifilter_loop", (1, 1000)),
     "clip_score": Case("clip_score", "clip_vit_l_14", "bfloat16", "cuda", (8, 1000), 65536, CORES // 2, 2,
                        "clip_loop", (8, 1000)),
-    "mlm_filter": Case("mlm_filter", "mlm_filter_qwen2.5_1.5b", "bfloat16", "cuda", (2, 1000), 32768, CORES // 2, 2,
-                       "mlm_filter_loop", (1, 256)),
+    "mlm_filter": Case("mlm_filter", "mlm_filter_qwen2.5_1.5b", "bfloat16", "cuda", (1, 1000), 32768, CORES // 2, 2,
+                       "mlm_filter_loop", (1, 64)),
 }  # fmt: skip
 FEW = {"unifilter": (1, 8), "clip_score": (1, 64), "mlm_filter": (1, 4)}  # shards and samples for the CPU to check
 COLUMNS = {
@@ -80,7 +80,8 @@ def host(scratch: Path) -> Found:
     found: Found = {}
     for name, case in CASES.items():
         for processes in (1, 4):
-            parameters = case.parameters(scratch, device="cpu", workers=max(1, CORES // processes))
+            few = replace(case, shards=(1, 1000))
+            parameters = few.parameters(scratch, device="cpu", workers=max(1, CORES // processes))
             command = python("benchmarks.programs.prepare_rate", json.dumps(parameters), str(processes))
             found[f"{name}_{processes}"] = last_json(run_program(command)[1])["samples_per_s"]
     return found
