@@ -24,7 +24,7 @@ for name in ("PREFECT_API_URL", "PREFECT_PROFILE"):
 quiet_prefect()
 
 
-def _migrated_database() -> Path:
+def migrated_database() -> Path:
     """Made once a Prefect version and machine, which saves seconds in every session."""
     path = Path(tempfile.gettempdir()) / f"vlfilter-prefect-{version('prefect')}-{os.getuid()}.db"
     if not path.exists():
@@ -50,7 +50,7 @@ def prefect_api() -> Iterator[str]:
         temporary_settings,
     )
 
-    shutil.copy(_migrated_database(), HOME / "prefect.db")
+    shutil.copy(migrated_database(), HOME / "prefect.db")
     database = f"sqlite+aiosqlite:///{HOME / 'prefect.db'}"
     with temporary_settings({PREFECT_SERVER_DATABASE_CONNECTION_URL: database}):
         server = SubprocessASGIServer()
