@@ -279,10 +279,10 @@ def test_a_benchmark_of_ones_own_is_one_small_class(tmp_path: Path) -> None:
     assert collect([], lambda number, row: []).questions == []
 
 
-def test_the_example_names_every_benchmark() -> None:
+def test_the_example_names_the_benchmarks_of_the_papers() -> None:
     path = Path(__file__).parents[2] / "deployments" / "evaluate.yaml"
     params = parse_params(yaml.safe_load(path.read_text()), path.name)
-    assert [step.benchmark for step in params.benchmarks] == list(BENCHMARKS)
+    assert [step.benchmark for step in params.benchmarks] == [name for name in BENCHMARKS if name != "refcoco"]
 
 
 def test_the_class_in_the_documentation_is_the_one_that_is_tested() -> None:

@@ -113,3 +113,26 @@ def test_a_likelihood_that_is_no_number_is_a_reason(folder: Path) -> None:
         loaded.lm_head.weight[:] = float("nan")
     found = answerer.score(samples)
     assert all(isinstance(value, SampleError) for value in found["nll"])
+
+
+def test_whole_candidates_compare_the_likelihood_of_all_their_tokens(folder: Path) -> None:
+    items = [question(i) for i in range(COUNT)]
+    mean, whole = choosing(folder, "data_engine"), choosing(folder, "data_engine")
+    whole.whole = True
+    by_mean, by_sum = mean.score(prepared(mean, folder, items)), whole.score(prepared(whole, folder, items))
+    sums = [[a * b for a, b in zip(*each, strict=True)] for each in zip(by_sum["nll"], by_sum["tokens"], strict=True)]
+    assert list(by_sum["choice"]) == [best(each) for each in sums]
+    assert by_mean["choice"] != by_sum["choice"]
+    assert mean.fingerprint() != whole.fingerprint()
+
+
+def test_unled_candidates_stand_where_training_has_answers(folder: Path) -> None:
+    answerer = choosing(folder, "vicuna_v1")
+    answerer.led = False
+    posed: Posed = prepared(answerer, folder, [question(0, candidates=("A", "B"))])[0].payload[1]
+    tokenizer = answerer.model.loaded.tokenizer.plain
+    whole = [
+        tokenizer.decode([*posed.asked.prefix[-3:], *lane], skip_special_tokens=False) for lane in posed.asked.lanes
+    ]
+    assert [text[-3:] for text in whole] == [": A", ": B"]
+    assert "The answer" not in "".join(whole)

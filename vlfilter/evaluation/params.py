@@ -22,7 +22,7 @@ class BenchmarkStep(Step):
     """One benchmark: its published files, and the images."""
 
     benchmark: str = Field(
-        description="seed, mmbench, okvqa, vizwiz, vsr, aokvqa, or package.module:Class.", min_length=1
+        description="seed, mmbench, okvqa, vizwiz, vsr, aokvqa, refcoco, or package.module:Class.", min_length=1
     )
     data: str = Field(description="The questions: a file, or the folder with the published files.", min_length=1)
     annotations: str = Field(default="", description="The right answers, where they are another file elsewhere.")

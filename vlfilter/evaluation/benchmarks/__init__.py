@@ -18,6 +18,7 @@ BENCHMARKS = {
     "vizwiz": "vlfilter.evaluation.benchmarks.vizwiz:VizWiz",
     "vsr": "vlfilter.evaluation.benchmarks.vsr:Vsr",
     "aokvqa": "vlfilter.evaluation.benchmarks.aokvqa:AokVqa",
+    "refcoco": "vlfilter.evaluation.benchmarks.refcoco:RefCoco",
 }
 TITLES = {
     "seed": "SEED-Bench (image)",
@@ -26,6 +27,7 @@ TITLES = {
     "vizwiz": "VizWiz",
     "vsr": "VSR (zero-shot)",
     "aokvqa": "A-OKVQA",
+    "refcoco": "RefCOCO, RefCOCO+, RefCOCOg",
 }
 
 
