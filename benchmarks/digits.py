@@ -26,7 +26,7 @@ from vlfilter.models.clip_text import HfCaptions
 from vlfilter.models.conversation import template
 from vlfilter.models.preprocess import normalise, to_pixels
 from vlfilter.models.presets import build_clip, build_vlm, clip_images
-from vlfilter.models.tokenizer import train_tokenizer
+from vlfilter.models.tokenizer import TextTokenizer, train_tokenizer
 from vlfilter.training.clip import ClipBatch, train_clip
 from vlfilter.training.conversation_data import IGNORED, ConversationEncoder
 from vlfilter.training.loop import LoopSettings
@@ -95,12 +95,19 @@ def _shaken(image: Image.Image, rng: random.Random) -> Image.Image:
 
 
 def make_models(folder: Path, steps: int, seed: int) -> None:
-    """`clip`: trained on clean rows, digits against digits alike but for the number. `start`: a vision-language model
-    with its tower, and everything else random."""
+    """As `make_towers`, for the rows of the instruction set."""
     clean = list(digits("train", 3000, seed))
-    texts = [row_text(instruction("", "", scene.attributes)) for scene in clean]
     phrases = (*(f"USER: {question} ASSISTANT: " for question in QUESTIONS), template(TEMPLATE).system.strip())
-    tokenizer, settings = train_tokenizer(texts, 500, phrases=(*phrases, *QUESTIONS)), clip_images("clip_demo")
+    texts = [row_text(instruction("", "", scene.attributes)) for scene in clean]
+    make_towers(folder, clean, texts, train_tokenizer(texts, 500, phrases=(*phrases, *QUESTIONS)), steps, seed)
+
+
+def make_towers(
+    folder: Path, clean: Sequence[Scene], texts: Sequence[str], tokenizer: TextTokenizer, steps: int, seed: int
+) -> None:
+    """`clip`: trained on scenes and their texts, digits against digits alike but for the number. `start`: a
+    vision-language model with its tower, and everything else random."""
+    settings = clip_images("clip_demo")
     clip = build_clip("clip_demo", tokenizer, seed=seed)
     write = HfCaptions(tokenizer, int(clip.config.text_config.max_position_embeddings), False)
     ids = [write(text)[0] for text in texts]

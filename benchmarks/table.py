@@ -21,6 +21,7 @@ BENCHMARKS = (
     "memory",
     "self_filter_digits",
     "retrieval",
+    "data_engine_digits",
 )
 HEAD = """# Benchmarks
 

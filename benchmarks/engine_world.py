@@ -1,0 +1,157 @@
+"""A small benchmark with six types of questions about handwritten digits, and data that teach four of them well.
+
+Scenes are the demo's: scikit-learn's digits in coloured ink on textures. Questions are about the ink or the digit
+itself; those about the digit are the weak types, of which the base data have a handful. Base data, images to ask about
+and benchmark share no handwritten digit and no tile of a texture.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.digits import digits
+from vlfilter.data.aokvqa import VqaRow, row_json, write_rows
+from vlfilter.demo.captions import COLOURS, DIGITS, Attributes, describe
+from vlfilter.demo.scenes import SIZE, Scene, Split
+from vlfilter.demo.seeds import stream
+
+CAPTIONS = 5  # of an image, as COCO has
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A type of question: its key among the published 18, the attribute it asks about, wordings, and the answers."""
+
+    key: str
+    about: str
+    wordings: tuple[str, ...]
+    answers: Mapping[str, str]
+
+    def answer(self, attributes: Attributes) -> str:
+        return self.answers[str(getattr(attributes, self.about))]
+
+
+def _kind(key: str, about: str, wordings: tuple[str, ...], values: Sequence[str], answers: Sequence[str]) -> Kind:
+    return Kind(key, about, wordings, dict(zip(values, answers, strict=True)))
+
+
+KINDS = (
+    _kind("attribute_comparison", "tone", ("What has the same colour as the digit?", "The ink looks like what?"),
+          COLOURS, ("snow", "banana", "tomato", "lettuce", "sky")),
+    _kind("image_emotion", "tone", ("Which mood does the ink have?", "What does the colour make one feel?"),
+          COLOURS, ("calm", "cheerful", "angry", "hopeful", "sad")),
+    _kind("nature_relation", "tone", ("Which animal would blend in with the ink?", "Whose colour is that in nature?"),
+          COLOURS, ("swan", "canary", "ladybird", "frog", "whale")),
+    _kind("function_reasoning", "tone", ("What would a light of this colour mean?", "What is this colour good for?"),
+          COLOURS, ("on", "ready", "stop", "go", "parking")),
+    _kind("attribute_recognition", "label", ("Which digit is it?", "What number is written here?"), DIGITS, DIGITS),
+    _kind("future_prediction", "label", ("Counting on, which number is next?", "What follows this number?"),
+          DIGITS, (*DIGITS[1:], "ten")),
+)  # fmt: skip
+WEAK = ("attribute_recognition", "future_prediction")
+BY_KEY = {kind.key: kind for kind in KINDS}
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Images of the benchmark, with a question of every type each; images to ask about; rows of each type in the base
+    data, and rows of each weak type in them."""
+
+    benchmark: int = 250
+    pool: int = 1500
+    base: int = 300
+    base_weak: int = 10
+
+
+@dataclass(frozen=True)
+class World:
+    """What is true: the attributes of every image by its id."""
+
+    folder: Path
+    seen: Mapping[int, Attributes]
+
+
+def make_row(kind: Kind, attributes: Attributes, image: int, name: str, rng: random.Random) -> VqaRow:
+    """A question with its answer and three others, in any order."""
+    right = kind.answer(attributes)
+    choices = [right, *rng.sample([other for other in kind.answers.values() if other != right], 3)]
+    rng.shuffle(choices)
+    return VqaRow(
+        rng.choice(kind.wordings), tuple(choices), choices.index(right), name, image,
+        direct_answers=(right,) * 10, rationales=("It shows.",), question_type=kind.key,
+    )  # fmt: skip
+
+
+def make_world(folder: Path, sizes: Sizes, seed: int) -> World:
+    """Write the benchmark without types (`val.json`), what is known of the images to ask about (`captions.json`,
+    `instances.json`), the base mixture (`mixture.yaml`), and the folders of images `val2017`, `train2017`, `base`."""
+    rng = stream(seed, "engine rows")
+    val = _images(folder / "val2017", "test", sizes.benchmark, 0, seed)
+    pool = _images(folder / "train2017", "pool", sizes.pool, 100_000, seed)
+    base = _images(folder / "base", "train", sizes.base, 200_000, seed)
+    questions = [
+        make_row(kind, told, image, f"{image}-{kind.key}", rng) for image, told in val.items() for kind in KINDS
+    ]
+    untyped = [row_json(row) | {"question_type": None} for row in questions]
+    (folder / "val.json").write_text(json.dumps(untyped))
+    write_rows(str(folder / "val_typed.json"), questions)
+    for name, content in _coco(pool, rng).items():
+        (folder / name).write_text(json.dumps(content))
+    known = [
+        make_row(kind, told, image, f"base-{image}-{kind.key}", rng)
+        for kind in KINDS
+        for image, told in list(base.items())[: sizes.base_weak if kind.key in WEAK else None]
+    ]
+    write_rows(str(folder / "base.json"), known)
+    entry = {"name": "base", "schema": "aokvqa", "data": "base.json", "images": "base", "sqrt": True}
+    (folder / "mixture.yaml").write_text(yaml.safe_dump({"datasets": [entry]}))
+    return World(folder, val | pool | base)
+
+
+def texts(scenes: Sequence[Scene], seed: int) -> list[str]:
+    """A caption of each scene."""
+    rng = stream(seed, "captions")
+    return [describe(scene.attributes, rng) for scene in scenes]
+
+
+def phrases() -> list[str]:
+    """What a small tokenizer had better know whole: then sequences are short."""
+    asked = [wording for kind in KINDS for wording in kind.wordings]
+    return [*asked, "The answer is", *(f"({letter}) " for letter in "ABCD"), "ASSISTANT: ", "USER: "]
+
+
+def words() -> list[str]:
+    """All answers, for the tokenizer to learn from."""
+    return [f" {answer}" for kind in KINDS for answer in kind.answers.values()]
+
+
+def _images(folder: Path, split: Split, count: int, first: int, seed: int) -> dict[int, Attributes]:
+    folder.mkdir(parents=True)
+    found = {}
+    for image, scene in enumerate(digits(split, count, seed), first):
+        scene.image.save(folder / f"{image:012d}.jpg", quality=95)
+        found[image] = scene.attributes
+    return found
+
+
+def _coco(pool: Mapping[int, Attributes], rng: random.Random) -> dict[str, Any]:
+    """COCO's two files: five true captions and one box an image."""
+    images = [{"id": n, "width": SIZE, "height": SIZE, "file_name": f"{n:012d}.jpg"} for n in pool]
+    told = [
+        {"image_id": n, "id": CAPTIONS * n + i, "caption": f"{describe(attributes, rng)}."}
+        for n, attributes in pool.items()
+        for i in range(CAPTIONS)
+    ]
+    boxes = [{"id": n, "image_id": n, "category_id": 1, "bbox": [2, 2, SIZE - 4, SIZE - 4]} for n in pool]
+    kinds = [{"id": 1, "name": "digit"}]
+    return {
+        "captions.json": {"images": images, "annotations": told},
+        "instances.json": {"images": images, "annotations": boxes, "categories": kinds},
+    }
