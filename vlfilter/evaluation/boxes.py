@@ -21,7 +21,7 @@ def read_box(text: str, width: float, height: float) -> Box | None:
 
 
 def iou(one: Sequence[float], two: Sequence[float]) -> float:
-    """Intersection over union as the published code counts: the last pixel is part of a box, so sides are one longer."""
+    """Intersection over union as published: the last pixel is part of a box, so its sides are one longer."""
     across = min(one[2], two[2]) - max(one[0], two[0]) + 1
     down = min(one[3], two[3]) - max(one[1], two[1]) + 1
     shared = max(0.0, across) * max(0.0, down)
