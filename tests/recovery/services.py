@@ -85,7 +85,11 @@ class PrefectServer:
         self.start()
 
     def start(self) -> None:
-        own = {"PREFECT_HOME": str(self.folder / "server"), "PREFECT_SERVER_DATABASE_CONNECTION_URL": self.database}
+        own = {
+            "PREFECT_HOME": str(self.folder / "server"),
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": self.database,
+            "PREFECT_SERVER_UI_API_URL": self.url,
+        }
         command = ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port)]
         # In the checkout's folder, so that prefect.toml is read.
         self.program = Program([sys.executable, *command], self.folder, {**QUIET, **own}, cwd=ROOT)

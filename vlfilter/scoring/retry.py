@@ -14,10 +14,10 @@ from vlfilter.data.states import State, TableState
 from vlfilter.data.tables import open_parquet, table_url
 from vlfilter.errors import VlfilterError
 from vlfilter.forms import Form
-from vlfilter.scoring.again import ask_again, asked_by
+from vlfilter.scoring.again import ask_again, asked_by, read_again
 from vlfilter.scoring.params import Dispatch, ScoreParams
 from vlfilter.scoring.plan import Record, recorded_run, recorded_scorers
-from vlfilter.scoring.status import read_status
+from vlfilter.scoring.status import ScorerStatus, read_status
 
 # All but `ok`: a sample that has its scores has nothing to gain.
 RowStatus = Literal["corrupt_image", "missing_image", "missing_text", "too_large", "unsupported", "refused", "failed"]
@@ -89,9 +89,17 @@ def mark_rows(params: RetryParams, who: str) -> dict[str, int]:
         with ThreadPoolExecutor(16) as pool:
             found = pool.map(lambda state: _rows(params, state), done)
             tables = {s.shard.name: s.footer.made for s, rows in zip(done, found, strict=True) if rows and s.footer}
+        tables |= _asked_before(params.output, status)
         ask_again(params.output, status.scorer, tables, who)
         marked[status.scorer] = len(tables)
     return marked
+
+
+def _asked_before(output: str, status: ScorerStatus) -> dict[str, str]:
+    """The tables of an earlier request that still wait: the new note takes the place of the old one."""
+    asked = read_again(output, status.scorer)
+    made = {state.shard.name: state.footer.made for state in status.states if state.footer}
+    return {name: moment for name, moment in asked.items() if made.get(name) == moment}
 
 
 def _rows(params: RetryParams, state: TableState) -> int:
