@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from benchmarks.harness import RESULTS, ROOT
+from benchmarks.markers import fill
 from benchmarks.self_filter_digits import NAMES
 from benchmarks.table import BENCHMARKS, number
 
 OWN_TABLE = "self_filter_digits"
-
-
-def fill(text: str, name: str, content: str) -> str:
-    """`text` with `content` between the markers begin:`name` and end:`name`."""
-    pattern = re.compile(rf"(<!-- begin:{name} -->\n).*?(<!-- end:{name} -->)", re.DOTALL)
-    if not pattern.search(text):
-        raise ValueError(f"README.md has no markers for {name}")
-    return pattern.sub(lambda found: f"{found[1]}{content.strip()}\n{found[2]}", text)
 
 
 def figures() -> str:
