@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -9,6 +10,11 @@ from typing import Any
 
 from vlfilter.errors import VlfilterError
 
+_MARKER = re.compile(
+    r"<\|[\w-]{1,40}\|>|<\uff5c[^<>\n]{1,40}\uff5c>|</?s>|<[be]os>|<image>|<(?:start|end)_of_turn>"
+    r"|\[/?INST\]|<</?SYS>>",
+    re.I,
+)
 MEDIA_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif")  # those that both vendors read
 
 
@@ -33,7 +39,8 @@ class Request:
     `temperature=None` is not sent; models that take none are not sent one either. `seed` is sent where it is given and
     the API has one (OpenAI's). `top_p` and `stop` (texts that end the answer) are left out for models that take none.
     `extra` goes as it is into the request of an API like OpenAI's, and nowhere else. `labels` (step, shard, round) are
-    for accounting only and no part of the cache key.
+    for accounting only and no part of the cache key. Chat markers in the prompt (`<|im_end|>`, `</s>`, `[INST]`, …)
+    come from data and are broken by a blank: servers of open models read them as the end of a turn.
     """
 
     prompt: str
@@ -47,6 +54,14 @@ class Request:
     stop: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prompt", without_markers(self.prompt))
+
+
+def without_markers(text: str) -> str:
+    """The text with a blank behind the first character of each chat marker; all else stays as it is."""
+    return _MARKER.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
 
 
 class Outcome(StrEnum):
