@@ -26,6 +26,7 @@ from tasks.judge import OVER_BUDGET
 SILENCE = timedelta(seconds=90)  # three heartbeats (deployments/templates.py)
 ATTEMPTS = 3  # of a run in all; a crash before the first one is for people: the pool or the image is wrong
 LATE = timedelta(minutes=5)
+SETTLED = timedelta(seconds=15)  # after a crash: the worker that notices it still has a word to say
 RESTART = "restart"  # the tag of deployments whose crashed runs start again by themselves
 RUN = {"prefect.resource.id": "prefect.flow-run.*"}
 
@@ -49,9 +50,8 @@ def automations(alerts: str | None) -> list[AutomationCore]:
             name="vlfilter: crashed runs start again",
             description=f"Of deployments tagged `{RESTART}`, {ATTEMPTS} times in all; what is done is not done again.",
             trigger=_absence(
-                # Not at once: the worker that notices a crash still has a word to say.
                 after="prefect.flow-run.Crashed",
-                within=timedelta(seconds=15),
+                within=SETTLED,
                 match=RUN | {"prefect.run-count": [str(n) for n in range(1, ATTEMPTS)]},
                 related=[
                     {"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{RESTART}"},
