@@ -127,6 +127,10 @@ def split(whole: Path, folder: Path) -> tuple[Path, Path]:
 def test_a_projector_with_its_language_model_scores_as_the_whole(tmp_path: Path) -> None:
     stage, base = split(FIXTURE, tmp_path)
     assert scores(stage, model_base=str(base)) == scores(FIXTURE)
+    before = make(stage, model_base=str(base)).fingerprint()
+    projector = torch.load(stage / "mm_projector.bin", weights_only=True)
+    torch.save({name: 2 * tensor for name, tensor in projector.items()}, stage / "mm_projector.bin")
+    assert make(stage, model_base=str(base)).fingerprint() != before
     with pytest.raises(VlfilterError, match=r"holds only a projector .*model_base"):
         make(stage)
     with pytest.raises(VlfilterError, match=r"has no mm_projector\.bin"):

@@ -21,6 +21,7 @@ from tests.models import minigpt
 from tests.training import mixed, small
 from vlfilter.cli.app import app
 from vlfilter.errors import VlfilterError
+from vlfilter.evaluation.model import EvaluatedModel, ModelSettings
 from vlfilter.models.checkpoints import LoadedVlm, load_vlm
 from vlfilter.models.vlm import IMAGE_TOKEN
 from vlfilter.models.weights import fill
@@ -84,6 +85,13 @@ def test_unmerged_it_is_the_same_model_with_its_base_apart(files: Published, tmp
     assert apart.images.height == 48
     with pytest.raises(VlfilterError, match=r"holds only a projector .*model_base"):
         load_vlm(str(alone), head="lm")
+    told = []
+    for seed in (0, 1):
+        minigpt.eva_file(tmp_path / "eva.pth", seed=seed)
+        elsewhere = files._replace(tower=tmp_path / "eva.pth").bring(tmp_path / f"moved-{seed}", merge=False)
+        settings = ModelSettings(str(elsewhere), base=str(files.language))
+        told.append(EvaluatedModel(settings).fingerprint())
+    assert {name for name in told[0] if told[0][name] != told[1][name]} == {"vision"}, "the tower is another"
 
 
 @pytest.mark.parametrize("merge", [True, False])

@@ -17,6 +17,8 @@ from vlfilter.models.bodies import body_kind
 from vlfilter.models.conversation import template as find_template
 from vlfilter.models.conversation import trained_template
 from vlfilter.models.digests import model_digest
+from vlfilter.models.folders import local_folder, read_json
+from vlfilter.models.locate import vision_source
 from vlfilter.models.preprocess import to_pixels
 
 if TYPE_CHECKING:
@@ -82,10 +84,18 @@ class EvaluatedModel:
             "code": CODE_VERSION,
             "model": model_digest(self.settings.model),
             "base": model_digest(self.settings.base) if self.settings.base else "",
+            **self._tower(),
             "template": self.settings.template,
             "image_mode": self.settings.image_mode,
             "dtype": self.settings.number_format,
         }
+
+    def _tower(self) -> dict[str, str]:
+        """The vision tower's digest, where it lies apart from the model, as it may beside a projector alone."""
+        folder = local_folder(self.settings.model) if self.settings.base else None
+        if folder is None:
+            return {}
+        return {"vision": vision_source(folder, read_json(folder / "config.json"), "auto").digest()}
 
     def load(self) -> None:
         """Bring the weights to the device, once. Raises `VlfilterError` when they cannot be loaded."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vlfilter.data.storage import write_bytes
 from vlfilter.errors import VlfilterError
-from vlfilter.models.folders import local_folder, tokenizer_files, weight_files
+from vlfilter.models.folders import TRAINED_ALONE, has_weights, local_folder, tokenizer_files, weight_files
 
 
 def cache_folder() -> Path:
@@ -53,6 +53,7 @@ def files_digest(files: list[Path]) -> str:
 def model_digest(name: str, *, tokenizer: bool = True) -> str:
     """What a model is made of: a digest of configuration, weights, preprocessing and tokenizer, or `hub:NAME@COMMIT`.
 
+    Of a folder that holds a projector or an adapter in place of weights and tokenizer, these; its base is told apart.
     Raises `VlfilterError` when files are missing or the hub's commit is neither cached nor available.
     """
     folder = local_folder(name)
@@ -60,7 +61,11 @@ def model_digest(name: str, *, tokenizer: bool = True) -> str:
         return f"hub:{name}@{hub_commit(name)}"
     names = ("config.json", "preprocessor_config.json", "processor_config.json", "open_clip_config.json")
     configs = [folder / name for name in names]
-    files = [path for path in configs if path.is_file()] + weight_files(folder)
+    configs = [path for path in configs if path.is_file()]
+    trained = [folder / name for name in TRAINED_ALONE if (folder / name).is_file()]
+    if trained and not has_weights(folder):
+        return files_digest(configs + trained)
+    files = configs + weight_files(folder)
     return files_digest(files + (tokenizer_files(folder) if tokenizer else []))
 
 

@@ -21,6 +21,8 @@ BIN_PATTERNS = ["pytorch_model*.bin", "open_clip_pytorch_model*.bin"]
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer.model", "tokenizer_config.json",
                    "special_tokens_map.json", "added_tokens.json", "vocab.txt", "spiece.model")  # fmt: skip
 WEIGHT_NAMES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+# what a folder has in place of weights, which then are its base model's
+TRAINED_ALONE = ("mm_projector.bin", "mm_projector.safetensors", "adapter_config.json", "adapter_model.safetensors")
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -127,6 +129,14 @@ def weight_files(folder: Path) -> list[Path]:
             if shards:
                 return shards
     raise VlfilterError(f"{folder} has no weights (looked for {', '.join(WEIGHT_NAMES)} and their indexes).")
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether `weight_files` finds any."""
+    try:
+        return bool(weight_files(folder))
+    except VlfilterError:
+        return False
 
 
 def tokenizer_files(folder: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from vlfilter.errors import VlfilterError
 from vlfilter.models.bodies import Head, body_kind, head_of
 from vlfilter.models.digests import tower_digest
-from vlfilter.models.folders import is_hub_name, read_json, tokenizer_files, weight_files
+from vlfilter.models.folders import has_weights, is_hub_name, read_json, tokenizer_files, weight_files
 from vlfilter.models.hf_config import HF_TOWERS, as_published, is_hf_layout
 
 VisionWeights = Literal["auto", "embedded", "hub"]
@@ -79,7 +79,7 @@ def check_vlm_folder(folder: Path, head: Head = "score", base: Path | None = Non
         weight_files(base)
         tokenizer_files(base)
         return config
-    if head == "lm" and (folder / PROJECTOR_NAMES[0]).is_file() and not _has_weights(folder):
+    if head == "lm" and (folder / PROJECTOR_NAMES[0]).is_file() and not has_weights(folder):
         raise VlfilterError(
             f"{folder} holds only a projector ({PROJECTOR_NAMES[0]}): name its language model too (model_base)."
         )
@@ -96,13 +96,6 @@ def projector_file(folder: Path) -> Path:
     raise VlfilterError(f"{folder} has no {PROJECTOR_NAMES[0]}: model_base is for folders that hold only a projector.")
 
 
-def _has_weights(folder: Path) -> bool:
-    try:
-        return bool(weight_files(folder))
-    except VlfilterError:
-        return False
-
-
 def vision_source(folder: Path, config: Mapping[str, Any], choice: VisionWeights) -> VisionSource:
     """Where the vision weights come from.
 
@@ -117,7 +110,7 @@ def vision_source(folder: Path, config: Mapping[str, Any], choice: VisionWeights
     local = next((path for path in (folder / name, Path(name)) if name and path.exists()), None)
     if choice != "embedded" and local:
         return VisionSource(path=local)
-    embedded = _has_weights(folder) and _has_embedded_tower(folder)
+    embedded = has_weights(folder) and _has_embedded_tower(folder)
     if choice != "hub" and embedded:
         return VisionSource(embedded=True)
     if choice != "embedded" and is_hub_name(name):
