@@ -15,6 +15,7 @@ BENCHMARKS = (
     "gpu",
     "mlm_filter",
     "second_run",
+    "plan_shards",
     "select_rows",
     "diverse_selection",
     "reshard",
