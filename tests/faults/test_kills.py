@@ -23,8 +23,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 def test_score(toy_run: Callable[[int, int], ScoreParams], prefect_api: str) -> None:
     params = toy_run(6, 4).model_dump()
-    kills = survives("flows.score_shards:score_shards", "vlfilter.scoring.params", params, prefect_api, range(4))
-    assert kills >= 4
+    kills = survives("flows.score_shards:score_shards", "vlfilter.scoring.params", params, prefect_api, range(3))
+    assert kills >= 3
 
 
 def paid_once(vendor: VendorServer, runs: int, kills: int, at_once: int) -> None:
@@ -43,9 +43,8 @@ def test_mlm_filter(mlm_work: dict[str, Any], vendor: VendorServer, prefect_api:
             "metric": METRIC,
             "device": "cpu",
         },
-        "select": {"top": "50%", "by": f"{METRIC.split(',')[0]}_score"},
+        "select": {"where": f"{METRIC.split(',')[0]}_score >= top(50%)"},
     }
-    mlm_work["select"] = {"where": f"{METRIC.split(',')[0]}_score >= top(50%)"}
     kills = survives(
         "flows.mlm_filter:mlm_filter", "vlfilter.methods.mlm_filter.params", mlm_work, prefect_api, range(3)
     )
