@@ -23,6 +23,7 @@ from tests.security.models import micro_clip
 from tests.toy import NAME
 from vlfilter.data.features import open_features
 from vlfilter.data.reshard import reshard
+from vlfilter.data.schemas.plain_pickle import read_plain_pickle
 from vlfilter.data.shards import list_shards
 from vlfilter.data.subset import read_subset
 from vlfilter.errors import VlfilterError
@@ -120,6 +121,14 @@ def test_pickled_weights_are_refused(marker: Path, tmp_path: Path, name: str, zi
     (tmp_path / name).write_bytes(saved({"a": Planted()}) if zipped else pickle.dumps({"a": Planted()}))
     with pytest.raises(VlfilterError, match="without running pickled code"):
         open_weights([tmp_path / name])
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_pickled_annotations_build_plain_values_only(marker: Path, tmp_path: Path, protocol: int) -> None:
+    (tmp_path / "refs.p").write_bytes(pickle.dumps([{"a": Planted()}], protocol))
+    with pytest.raises(VlfilterError, match="may run code"):
+        read_plain_pickle(str(tmp_path / "refs.p"))
     assert not marker.exists()
 
 
