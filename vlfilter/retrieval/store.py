@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from vlfilter.data.receipts import file_digest
+from vlfilter.data.receipts import exists, file_digest
 from vlfilter.data.samples import SampleError, Status
 from vlfilter.data.shards import Shard
 from vlfilter.data.states import State, table_state
@@ -102,6 +102,14 @@ def build_index(images: ImageSet, output: str, settings: EmbedSettings, tell: To
     }
     write_bytes(join(output, INDEX), (json.dumps(record, indent=1) + "\n").encode())
     return IndexSummary(counts, reasons, made, len(names) - made)
+
+
+def check_index(url: str) -> None:
+    """Raises `VlfilterError` where there is no index at `url`; vectors are not read."""
+    if not url.endswith(PUBLISHED):
+        _record(url)
+    elif not exists(url):
+        raise VlfilterError(f"there is no file {url} with image embeddings.")
 
 
 def open_index(url: str) -> ImageIndex:

@@ -10,14 +10,15 @@ from vlfilter.errors import VlfilterError
 from vlfilter.llm.client import Judge
 from vlfilter.llm.form import AskStep
 from vlfilter.methods.data_engine.params import DataEngineParams
+from vlfilter.retrieval.store import check_index
 from vlfilter.training.mixture import read_mixture
 
 FILES = ("captions", "instances", "regions", "image_data", "ocr", "annotations")
 
 
 def check_inputs(params: DataEngineParams) -> None:
-    """Raises `VlfilterError` for files and folders that are not there, for a mixture that cannot be read, and for
-    judges that cannot be."""
+    """Raises `VlfilterError` for files and folders that are not there, for a mixture or an index that cannot be read,
+    and for judges that cannot be."""
     if not exists(params.questions):
         raise VlfilterError(f"there is no file {params.questions} with questions.")
     for name in FILES:
@@ -31,7 +32,13 @@ def check_inputs(params: DataEngineParams) -> None:
         raise VlfilterError("the teacher does not see the images: give query.captions and query.instances.")
     if params.query.version == "v2" and params.query.regions is None:
         raise VlfilterError("the teacher does not see the images: v2 needs query.regions.")
-    taken = {entry.name for entry in read_mixture(params.train.mixture).datasets}
+    if params.query.index is not None:
+        check_index(params.query.index)
+    base = read_mixture(params.train.mixture).datasets
+    for entry in base:
+        if lost := [url for url in entry.files if not exists(url)]:
+            raise VlfilterError(f"{params.train.mixture}: there is no file {lost[0]} (data set {entry.name}).")
+    taken = {entry.name for entry in base}
     if clash := taken & {round_name(number) for number in range(1, params.rounds + 1)}:
         raise VlfilterError(f"{params.train.mixture}: {min(clash)} is the name of a round's data: rename that entry.")
     asked: list[tuple[AskStep, str]] = [(params.generate, params.generate.model)]
