@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.toy import ToyScorer
+from vlfilter.scoring import loaded
 from vlfilter.scoring.base import Prepared
 from vlfilter.scoring.engine import EngineSettings, score_shard
 from vlfilter.scoring.loaded import load_runners
@@ -27,6 +28,7 @@ def test_whoever_comes_second_leaves_the_finished_table(
     def overtaken(self: ToyScorer, batch: list[Prepared]) -> object:
         if not written:  # another run scores and writes the shard while this one is at it
             written.append(b"")
+            loaded._kept.clear()  # a process of its own has a model of its own
             score_shard(work.shard, load_runners(params, work.scorers), params.output, EngineSettings())
             written.append(table.read_bytes())
         return score(self, batch)
