@@ -28,5 +28,5 @@ def train(settings: TrainSettings) -> str:
     finally:
         loss_curve(settings.output, "minigpt-v2-loss", "fine-tune")
     how = "trained" if result.fresh else "was trained already"
-    skipped = f", {result.skipped} skipped" if result.skipped else ""
-    return f"{result.model} {how} in {result.steps} steps on {result.rows - result.skipped} rows{skipped}"
+    skipped = f"; {result.skipped} rows cannot be used" if result.skipped else ""
+    return f"{result.model} {how} in {result.steps} steps{skipped}"
