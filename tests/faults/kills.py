@@ -107,5 +107,6 @@ def survives(flow: str, parser: str, params: dict[str, Any], api: str, seeds: ra
         run(flow, parser, params, api)
         found = artefacts(output)
         assert found.keys() == expected.keys(), seed
-        assert [(name, found[name], expected[name]) for name in found if found[name] != expected[name]] == []
+        differ = [(name, found[name], expected[name]) for name in found if found[name] != expected[name]]
+        assert not differ, f"seed {seed}: {str(differ)[:4000]}"
     return done
