@@ -77,7 +77,10 @@ def shard_table(statuses: Sequence[ScorerStatus]) -> None:
                 counts = ", ".join(f"{n} {name}" for name, n in state.footer.counts.items())
                 rows.append({"shard": state.shard.name, "scorer": status.scorer, "state": "done", "why": counts})
     note = f" (the first {MAX_ROWS} of {len(rows)} rows)" if len(rows) > MAX_ROWS else ""
-    create_table_artifact(rows[:MAX_ROWS], key="score-shards-shards", description=f"Shards{note}")
+    total = sum(len(status.states) for status in statuses)
+    done = sum(status.counts["done"] for status in statuses)
+    description = f"{done} of {total} tables done{note}"
+    create_table_artifact(rows[:MAX_ROWS], key="score-shards-shards", description=description)
 
 
 @tolerant
@@ -88,4 +91,6 @@ def histograms(output: str) -> None:
     except VlfilterError as error:
         get_run_logger().warning("no histogram: %s", error)
         return
-    create_image_artifact(f"data:image/png;base64,{png}", key="score-shards-histogram", description="Scores")
+    create_image_artifact(
+        f"data:image/png;base64,{png}", key="score-shards-histogram", description="How the scores are spread"
+    )

@@ -14,6 +14,7 @@ from tasks.mlm_filter_artifacts import (
     selection_note,
 )
 from tasks.policy import ONCE, RETRIED
+from tasks.report import report_link
 from vlfilter.methods.mlm_filter import sampling
 from vlfilter.methods.mlm_filter.balancing import balance_grades
 from vlfilter.methods.mlm_filter.grading import grade_pairs
@@ -87,4 +88,5 @@ def choose(step: SelectStep, places: Places) -> str:
     found = choosing.choose(places.scores, step.rule, places.kept)
     selection_note(found, places.kept)
     record_subset(places.kept, places.scores, found["kept"], found["rows"], step.rule)
+    report_link(places.scores, places.kept, step.rule)
     return f"{found['kept']} of {found['rows']} samples in {places.kept}"

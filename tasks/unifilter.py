@@ -10,6 +10,7 @@ from tasks.judge import paid_judge
 from tasks.lineage import record_subset
 from tasks.loss_curve import loss_curve
 from tasks.policy import ONCE, RETRIED
+from tasks.report import report_link
 from tasks.unifilter_artifacts import level_table, selection_note, validation_report
 from vlfilter.methods.unifilter import synthesis
 from vlfilter.methods.unifilter.params import Places
@@ -75,4 +76,5 @@ def choose(step: SelectStep, places: Places) -> str:
     found = choosing.choose(places.scores, step.rule, places.kept)
     selection_note(found, places.kept)
     record_subset(places.kept, places.scores, found["kept"], found["rows"], step.rule)
+    report_link(places.scores, places.kept, step.rule)
     return f"{found['kept']} of {found['rows']} samples in {places.kept}"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 IMAGES = Path(__file__).parent.parent.parent / "docs" / "images"
 SIZE = (1440, 900)
-PATIENCE_MS = 90_000  # for a page on a busy machine
+PATIENCE_MS = 180_000  # for a page on a busy machine
 DEBOUNCE_MS = 1200  # the form takes over what was typed a moment later; what is submitted before is the old value
 
 
@@ -78,6 +78,13 @@ class Ui:
     def submit(self) -> None:
         self.page.wait_for_timeout(DEBOUNCE_MS)
         self.button("Submit").click()
+
+    def open_artifact(self, key: str) -> None:
+        """From a run's page: the card leads to all of this key, and that to the newest one."""
+        self.page.get_by_text(key, exact=True).first.click()
+        self.page.wait_for_url(re.compile("/artifacts/key/"))
+        self.page.locator("a[href*='/artifacts/artifact/']").first.click()
+        self.page.wait_for_url(re.compile("/artifacts/artifact/"))
 
     def menu(self, entry: str) -> None:
         """An entry of the page's own menu, the last one on it."""

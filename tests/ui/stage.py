@@ -70,7 +70,7 @@ def set_up(folder: Path) -> Iterator[Stage]:
         stage = Stage(operator, store, _model(folder / "clip"), server.url.removesuffix("/api"))
         for number in range(SHARDS):
             stage.write_shard(number)
-        with operator.worker("cpu"):
+        with operator.worker("cpu"), operator.worker("gpu"):
             yield stage
 
 

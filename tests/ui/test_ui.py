@@ -35,9 +35,6 @@ def ui(stage: Stage) -> Iterator[Ui]:
 
 
 def test_a_form_is_filled_in_and_the_run_shows_its_artifacts(stage: Stage, ui: Ui) -> None:
-    ui.go("deployments")
-    ui.see("score-shards")
-    ui.picture("deployments")
     deployment = stage.operator.ask("GET", "/deployments/name/score-shards/main")["id"]
     ui.go(f"deployments/deployment/{deployment}")
     ui.button("Run").click()
@@ -67,12 +64,13 @@ def test_a_form_is_filled_in_and_the_run_shows_its_artifacts(stage: Stage, ui: U
         ui.see(key)
     ui.picture("run")
 
-    ui.page.get_by_text("score-shards-shards", exact=True).first.click()
+    ui.open_artifact("score-shards-shards")
     ui.see("00007")
     ui.see("40 ok")
     ui.picture("shards")
-    ui.go(f"runs/flow-run/{run}?tab=Artifacts")
-    ui.page.get_by_text("score-shards-histogram", exact=True).first.click()
+    ui.go(f"runs/flow-run/{run}")
+    ui.tab("Artifacts")
+    ui.open_artifact("score-shards-histogram")
     image = ui.page.locator("img[src^='data:image/png']").first
     image.wait_for()
     assert image.evaluate("image => image.naturalWidth") > 100
@@ -110,3 +108,6 @@ def test_retry_in_the_menu_runs_the_failed_shard_alone(stage: Stage, ui: Ui) -> 
     after = stage.tables("retried")
     assert {name: after[name] for name in before} == before
     assert len(after) == SHARDS
+    ui.go("deployments")
+    ui.see("score-shards")
+    ui.picture("deployments")
