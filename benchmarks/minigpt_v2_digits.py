@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -95,7 +95,7 @@ def scores(output: Path) -> dict[str, float]:
     }
 
 
-def lines(found: list[Mapping[str, Any]]) -> list[Line]:
+def lines(found: Sequence[Mapping[str, Any]]) -> list[Line]:
     """Of each benchmark the mean over seeds beside the untrained model's, and the smallest lead over the constant."""
     made = []
     for name, title in NAMES.items():
