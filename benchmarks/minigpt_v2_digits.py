@@ -74,7 +74,7 @@ def run_seed(folder: Path, start: Path, sizes: Sizes, seed: int, steps: int) -> 
     for told in (own, untrained):
         config = folder / "run.yaml"
         config.write_text(yaml.safe_dump(told))
-        command = python("benchmarks.programs.vlfilter_command", "minigpt-v2", "run", "--config", config)
+        command = python("benchmarks.programs.vlfilter_command", "minigpt-v2", "run", "--config", str(config))
         run_program(command, {"PREFECT_HOME": str(folder / "prefect")}, timeout=3600)
     print(f"seed {seed}: {time.monotonic() - started:.0f} s", flush=True)
     source = Source(str(folder / "test"))

@@ -68,10 +68,8 @@ class Asked:
 def make_world(folder: Path, sizes: Sizes, seed: int) -> None:
     """Write `mixture.yaml` with its three data sets below `train`, and the benchmarks' files below `test`."""
     rng = stream(seed, "minigpt rows")
-    train, test = (
-        _questions(_images(folder / part / "images", split, count, seed), rng)
-        for part, split, count in (("train", "train", sizes.train), ("test", "test", sizes.test))
-    )
+    train = _questions(_images(folder / "train" / "images", "train", sizes.train, seed), rng)
+    test = _questions(_images(folder / "test" / "images", "test", sizes.test, seed), rng)
     _training(folder, train, rng)
     _benchmarks(folder / "test", test)
 

@@ -104,12 +104,10 @@ def _state(entry: MixtureEntry, seed: int, samples: int, bad_rows: float) -> Dat
     )  # fmt: skip
 
 
-def _unusable(
-    unreadable: Sequence[str], absent: set[str | None], entry: MixtureEntry, count: int, total: int
-) -> list[str]:
+def _unusable(unreadable: Sequence[str], absent: set[str], entry: MixtureEntry, count: int, total: int) -> list[str]:
     lines = [f"{count} of {total} rows cannot be used", *unreadable[:SHOWN]]
     if absent:
-        first = min(path for path in absent if path is not None)
+        first = min(absent)
         lines.append(f"{len(absent)} images are missing, such as {join(entry.images or '', first)}")
     return lines
 
