@@ -76,7 +76,10 @@ def artefacts(folder: Path) -> dict[str, Any]:
             table = pq.read_table(path).replace_schema_metadata(None)
             found[name] = table.drop_columns([column for column in table.column_names if column in HOW])
         elif name.endswith(".json"):
-            found[name] = _made(json.loads(path.read_bytes()))
+            told = json.loads(path.read_bytes())
+            if name.endswith(".receipt.json"):  # its parts hold digests of files in which it says what was paid
+                told.pop("parts", None)
+            found[name] = _made(told)
         elif name.endswith((".jsonl", ".txt", ".npy", ".tar", ".yaml", ".jpg", ".png")):
             found[name] = path.read_bytes()
     return found
