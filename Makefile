@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 VLLM   := .venv-vllm
 
-.PHONY: install demo lint types unit test test-slow test-vllm bench deploy constraints clean
+.PHONY: install demo lint types unit test test-slow test-operations test-ui test-vllm audit bench deploy constraints clean
 
 install: $(STAMP)
 
@@ -34,6 +34,20 @@ test: lint types unit
 # Trainings with several processes, killed and resumed: minutes.
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+# PostgreSQL, a Prefect server, workers and an S3 server, killed while they work. Installs PostgreSQL where apt is.
+test-operations: $(STAMP)
+	sh infra/test-services.sh
+	$(BIN)/python -m pytest -m operations
+
+# Chromium at Prefect's UI. Installs Chromium where apt is; VLFILTER_SCREENSHOTS=1 renews docs/images.
+test-ui: $(STAMP)
+	sh infra/test-browser.sh
+	$(BIN)/python -m pytest -m ui
+
+# Asks a public advisory service about every pinned version; fails where it cannot ask.
+audit: $(STAMP)
+	$(BIN)/uv tool run pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
 
 # A real vLLM server on the CPU (6 GB, a third party's build: tests only), in an environment of its own: infra/vllm.
 test-vllm: $(STAMP) $(VLLM)/.installed
