@@ -37,12 +37,12 @@ test-slow: $(STAMP)
 
 # PostgreSQL, a Prefect server, workers and an S3 server, killed while they work. Installs PostgreSQL where apt is.
 test-operations: $(STAMP)
-	sh infra/test-services.sh
+	bash infra/test-services.sh
 	$(BIN)/python -m pytest -m operations
 
 # Chromium at Prefect's UI. Installs Chromium where apt is; VLFILTER_SCREENSHOTS=1 renews docs/images.
 test-ui: $(STAMP)
-	sh infra/test-browser.sh
+	bash infra/test-browser.sh
 	$(BIN)/python -m pytest -m ui
 
 # Asks a public advisory service about every pinned version; fails where it cannot ask.
