@@ -39,9 +39,11 @@ def score_shard_group(params: ScoreParams, plan: str, group: int) -> State[Any]:
     with progress_artifact() if alone else nullcontext(), threads as runner:
         futures = runner.map(score, {"work": work, "params": unmapped(params)})
         wait(futures)
-    failed = [one.shard.name for one, future in zip(work, futures, strict=True) if not future.state.is_completed()]
+    failed = {one.shard.name: f.state for one, f in zip(work, futures, strict=True) if not f.state.is_completed()}
     if failed:
-        return Failed(name=SHARDS_FAILED, message=f"{len(failed)} of {len(work)} shards failed: {first(failed)}")
+        why = next(iter(failed.values())).result(raise_on_failure=False)
+        message = f"{len(failed)} of {len(work)} shards failed: {first(list(failed))} ({why})"
+        return Failed(name=SHARDS_FAILED, message=message)
     return Completed(message=f"{len(work)} shards scored")
 
 

@@ -41,28 +41,39 @@ def score_shards(params: ScoreParams) -> State[Any]:
     elsewhere = params.dispatch.mode == "deployment" and server_configured()
     if params.dispatch.mode == "deployment" and not elsewhere:
         get_run_logger().info("no Prefect server is configured: the groups run in this process")
+    said: list[str] = []
     if todo:
         with progress_artifact():
-            (hand_out if elsewhere else run_here)(todo, params)
+            said = (hand_out if elsewhere else run_here)(todo, params)
     statuses = reconcile(params)
     shard_table(statuses)
     histograms(params.output)
     record_tables(params, statuses)
-    return _verdict(statuses)
+    return _verdict(statuses, said)
 
 
-def run_here(todo: Sequence[Shard], params: ScoreParams) -> None:
-    """Groups one after the other, each a flow run of its own, so that no run carries thousands of task runs."""
+def run_here(todo: Sequence[Shard], params: ScoreParams) -> list[str]:
+    """Groups one after the other, each a flow run of its own, so that no run carries thousands of task runs.
+
+    Returns what the groups said that did not complete.
+    """
     groups = cut_groups(todo, params.group_size)
     url = write_groups(todo, params.group_size, IN_MEMORY)
+    said = []
     for number in range(len(groups)):
         name = partial(_name, groups, number)  # called, since braces in a text would be filled in
-        score_shard_group.with_options(flow_run_name=name)(_shared(params), url, number, return_state=True)
+        run = score_shard_group.with_options(flow_run_name=name)
+        state: Any = run(_shared(params), url, number, return_state=True)
+        said += [] if state.is_completed() else [state.message or ""]
     drop_groups(url)
+    return said
 
 
-def hand_out(todo: Sequence[Shard], params: ScoreParams) -> None:
-    """Groups as flow runs of the deployment; those that an earlier try of this run left alive are waited for too."""
+def hand_out(todo: Sequence[Shard], params: ScoreParams) -> list[str]:
+    """Groups as flow runs of the deployment; those that an earlier try of this run left alive are waited for too.
+
+    Returns what the groups said that did not complete.
+    """
     check_deployment(params.dispatch.deployment)
     table = GroupTable()
     family = Family(params.dispatch, may_run_again, table.show, _count_in)
@@ -74,13 +85,14 @@ def hand_out(todo: Sequence[Shard], params: ScoreParams) -> None:
             family.adopt(run, shards)
     rest = [shard for shard in todo if shard.name not in taken]
     groups = cut_groups(rest, params.group_size)
-    url = write_groups(rest, params.group_size, params.output)
+    url = write_groups(rest, params.group_size, params.output) if rest else ""
     shared = _shared(params).model_dump(mode="json", exclude_defaults=True)
     for number, group in enumerate(groups):
         parameters = {"params": shared, "plan": url, "group": number}
         family.children.append(Child(f"score {' + '.join(params.scorer)} · {_name(groups, number)}", parameters, group))
     family.run()
     table.show(family.children, last=True)
+    return [child.message for child in family.children if child.state != "Completed"]
 
 
 def may_run_again(run: FlowRun) -> bool:
@@ -105,11 +117,14 @@ def _name(groups: Sequence[Sequence[Shard]], number: int) -> str:
     return f"{group[0].name} – {group[-1].name} · group {number + 1} of {len(groups)}"
 
 
-def _verdict(statuses: Sequence[ScorerStatus]) -> State[Any]:
+def _verdict(statuses: Sequence[ScorerStatus], said: Sequence[str]) -> State[Any]:
     total = len(statuses[0].states)
     still_open = sorted({shard for status in statuses for shard, _, _ in status.open()})
     if still_open:
-        return Failed(message=f"{len(still_open)} of {total} shards have no score table: {first(still_open)}")
+        message = f"{len(still_open)} of {total} shards have no score table: {first(still_open)}"
+        # Where the disk is full, no note of a failure could be left either.
+        unexplained = any(not why for status in statuses for _, _, why in status.open())
+        return Failed(message="\n".join([message, *(said[:1] if unexplained else [])]))
     rows = ", ".join(f"{status.scorer}: {_count(status.rows())}" for status in statuses)
     return Completed(message=f"{total} shards scored. {rows}")
 
