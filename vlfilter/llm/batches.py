@@ -156,5 +156,5 @@ def _kept(job: Job, key: str, result: Reply | RejectedError | None) -> Answer | 
         return None
     _, _, kind = job.requests[key]
     max_tokens, schema = job.kinds[kind]
-    answer, wrong = read_answer(Request("", schema=schema, max_tokens=max_tokens), result)
-    return answer if wrong is None and answer.outcome in KEPT else None
+    answer, _ = read_answer(Request("", schema=schema, max_tokens=max_tokens), result)
+    return answer if answer.outcome in KEPT else None
