@@ -91,11 +91,12 @@ class Ui:
         self.page.locator("button[aria-haspopup=menu]").last.click()
         self.page.get_by_role("menuitem", name=entry, exact=True).click()
 
-    def picture(self, name: str) -> None:
-        """For the README, where VLFILTER_SCREENSHOTS=1 asks for it."""
+    def picture(self, name: str, height: int = SIZE[1]) -> None:
+        """For the README, where VLFILTER_SCREENSHOTS=1 asks for it; the page's upper part."""
         if os.environ.get("VLFILTER_SCREENSHOTS") != "1":
             return
         IMAGES.mkdir(exist_ok=True)
         self.page.wait_for_load_state("networkidle")
-        self.page.wait_for_timeout(2500)  # charts and letters come last
-        self.page.screenshot(path=IMAGES / f"{name}.png")
+        self.page.wait_for_timeout(5000)  # charts come last, and move into their place
+        clip = {"x": 0, "y": 0, "width": SIZE[0], "height": height}
+        self.page.screenshot(path=IMAGES / f"{name}.png", clip=clip)  # type: ignore[arg-type]

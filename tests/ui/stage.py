@@ -45,8 +45,8 @@ class Stage:
         wanted = {"flow_runs": {"parent_flow_run_id": {"any_": [run]}}}
         groups = [group["id"] for group in self.operator.ask("POST", "/flow_runs/filter", wanted)]
         tasks = self.operator.ask("POST", "/task_runs/filter", {"flow_runs": {"id": {"any_": groups}}})
-        begun = [task for task in tasks if task["start_time"] and task["start_time"] >= since]
-        return sorted(task["name"].removeprefix("score ") for task in begun)
+        begun = [task["name"] for task in tasks if task["start_time"] and task["start_time"] >= since]
+        return sorted(name.removeprefix("score ") for name in begun if name.startswith("score "))
 
 
 @contextmanager
@@ -61,6 +61,7 @@ def set_up(folder: Path) -> Iterator[Stage]:
             "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_EC2_METADATA_DISABLED": "true",
+            "PREFECT_LOGGING_TO_API_ENABLED": "true",
         }
         deploying = {**os.environ, "PREFECT_API_URL": server.url}
         subprocess.run([sys.executable, "-m", "deployments.apply"], cwd=ROOT, env=deploying, check=True, timeout=600)
