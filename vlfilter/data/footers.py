@@ -29,14 +29,15 @@ def read_footers(output: str, scorer: str, versions: Mapping[str, str]) -> Known
     """The footers that are kept, of those tables that still have the same version."""
     try:
         table = pq.read_table(io.BytesIO(read_bytes(join(output, scorer, FILE))))
-        rows = zip(*(table[name].to_pylist() for name in ("name", "version", "footer", "parts")), strict=True)
         parts = cache(json.loads)  # tables of one scorer share theirs, which would be most of the memory
         known: Known = {}
-        for name, version, footer, own in rows:
-            if versions.get(name) == version:
-                fields = json.loads(footer)
-                shard, warnings = Shard(**fields.pop("shard")), tuple(fields.pop("warnings"))
-                known[name] = (version, Footer(**fields, shard=shard, warnings=warnings, parts=parts(own)))
+        for batch in table.to_batches(max_chunksize=1024):
+            for row in batch.to_pylist():
+                if versions.get(row["name"]) == row["version"]:
+                    fields = json.loads(row["footer"])
+                    shard, warnings = Shard(**fields.pop("shard")), tuple(fields.pop("warnings"))
+                    footer = Footer(**fields, shard=shard, warnings=warnings, parts=parts(row["parts"]))
+                    known[row["name"]] = (row["version"], footer)
         return known
     except FileNotFoundError:
         return {}

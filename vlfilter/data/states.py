@@ -102,16 +102,17 @@ def table_states(
     unknown = [shard for shard in shards if shard.name in versions and shard.name not in known]
     with ThreadPoolExecutor(THREADS) as pool:
         opened = {state.shard.name: state for state in pool.map(look, unknown)}
-    found = []
-    for shard in shards:
-        if shard.name in opened:
-            found.append(opened[shard.name])
-        elif shard.name in known:
-            footer = known[shard.name][1]
-            found.append(compare(footer, scorer, shard, parts, fingerprint, again.get(shard.name)))
-        else:
-            found.append(TableState(shard, scorer, State.MISSING))
     fresh = {name: (versions[name], state.footer) for name, state in opened.items() if state.footer}
     if keep and len(fresh) > FEW:
         write_footers(output, scorer, known | fresh)
+    del versions
+    found = []
+    for shard in shards:
+        if shard.name in opened:
+            found.append(opened.pop(shard.name))
+        elif shard.name in known:
+            footer = known.pop(shard.name)[1]  # what is compared shares its parts with the others: the rest may go
+            found.append(compare(footer, scorer, shard, parts, fingerprint, again.get(shard.name)))
+        else:
+            found.append(TableState(shard, scorer, State.MISSING))
     return found
