@@ -9,7 +9,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from vlfilter.scoring.params import ScoreParams
 
 SHARDS, SECONDS, MEGABYTES = 100_000, 30, 500
 NAME = "injection"
+NOTHING: Mapping[str, str] = {}
 KEYS = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
@@ -43,7 +44,9 @@ def run() -> bool:
     lines: list[Line] = []
     details: dict[str, Any] = {"shards": SHARDS, "samples_a_shard": 1}
 
-    def measure(what: str, params: ScoreParams, open_shards: int, limited: bool = True, **env: str) -> None:
+    def measure(
+        what: str, params: ScoreParams, open_shards: int, limited: bool = True, env: Mapping[str, str] = NOTHING
+    ) -> None:
         measured, said = plan(params, env)
         if (said["shards"], said["open"]) != (SHARDS, open_shards):
             raise SystemExit(f"{what}: {said}")
@@ -66,9 +69,9 @@ def run() -> bool:
     with listing_server() as url:
         env = {**KEYS, "AWS_ENDPOINT_URL": url, "AWS_EC2_METADATA_DISABLED": "true"}
         remote = parameters(f"s3://{BUCKET}/data/", f"s3://{BUCKET}/scores")
-        measure("S3, no table there", remote.model_copy(update={"output": f"s3://{BUCKET}/empty"}), SHARDS, **env)
+        measure("S3, no table there", remote.model_copy(update={"output": f"s3://{BUCKET}/empty"}), SHARDS, env=env)
         run_program(python("benchmarks.programs.keep_footers", remote.model_dump_json()), env)
-        measure("S3, all tables there", remote, 0, **env)
+        measure("S3, all tables there", remote, 0, env=env)
     return write_result("plan_shards", lines, details)
 
 
@@ -76,7 +79,7 @@ def parameters(shards: str, output: str) -> ScoreParams:
     return ScoreParams(shards=shards, output=output, scorer=[NAME])
 
 
-def plan(params: ScoreParams, env: dict[str, str]) -> tuple[Measured, dict[str, Any]]:
+def plan(params: ScoreParams, env: Mapping[str, str]) -> tuple[Measured, dict[str, Any]]:
     measured, text = run_program(python("benchmarks.programs.plan_shards", params.model_dump_json()), env)
     return measured, last_json(text)
 

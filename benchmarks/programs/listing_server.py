@@ -30,10 +30,10 @@ def make_handler(shards: int) -> type[BaseHTTPRequestHandler]:
             if "list-type" in query:
                 self.answer(200, listing(query), "application/xml")
             else:
-                self.object()
+                self.stored()
 
         def do_HEAD(self) -> None:
-            self.object()
+            self.stored()
 
         def do_PUT(self) -> None:
             data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -43,7 +43,7 @@ def make_handler(shards: int) -> type[BaseHTTPRequestHandler]:
                 bisect.insort(keys, key)
             self.answer(200, b"")
 
-        def object(self) -> None:
+        def stored(self) -> None:
             if (data := written.get(self.key())) is None:
                 self.answer(404, b"<Error><Code>NoSuchKey</Code></Error>", "application/xml")
                 return
