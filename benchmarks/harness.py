@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.metadata
 import json
@@ -86,7 +87,7 @@ def run_program(
     """Run a program to its end, orphans included, and return its accounts and its output (stdout and stderr)."""
     # Orphans come to us instead of to init, so that their CPU time is counted too.
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before, others = resource.getrusage(resource.RUSAGE_CHILDREN), _children()
     started = time.perf_counter()
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
@@ -103,7 +104,7 @@ def run_program(
             raise
         finally:
             watch.stop()
-            _reap_orphans()
+            _reap_orphans(others)
         output.seek(0)
         text = output.read().decode(errors="replace")
     if code:
@@ -122,16 +123,23 @@ def last_json(text: str) -> Any:
     return json.loads(text.strip().splitlines()[-1])
 
 
-def _reap_orphans() -> None:
-    """Wait for grandchildren that outlived the program (they end by themselves), at most a minute."""
+def _children() -> set[int]:
+    found: set[int] = set()
+    for task in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # a thread that has ended
+            found.update(map(int, task.read_text().split()))
+    return found
+
+
+def _reap_orphans(others: set[int]) -> None:
+    """Wait for grandchildren that outlived the program (they end by themselves), at most a minute. `others` are
+    children that were there before and are nothing to it."""
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            pid, _ = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if not pid:
-            time.sleep(0.05)
+    while (left := _children() - others) and time.monotonic() < deadline:
+        for pid in left:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        time.sleep(0.02)
 
 
 class _MemoryWatch(threading.Thread):

@@ -58,7 +58,7 @@ def test_the_report_tells_of_each_data_set(trained: Trained) -> None:
     report = json.loads((trained.folder / "out" / "data_report.json").read_text())["data"]
     assert list(report) == ["chat", "vqa", "captions"]
     assert report["vqa"]["unreadable"] == ["row 9 (without id): it has no choices"]
-    assert report["vqa"]["filtered"] == ["row 11 (empty): its correct choice is empty"]
+    assert report["vqa"]["filtered"] == {"its correct choice is empty": 1}
     (bad,) = report["vqa"]["report"]["bad"]
     assert (bad["id"], bad["reason"]) == ("gone", "image 'part/gone.jpg' is missing")
     assert (trained.result.rows, trained.result.skipped, trained.result.steps) == (16 + 12 + 8, 2, 8)

@@ -7,6 +7,7 @@ computed now; nothing else is proof.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -103,6 +104,8 @@ def read_footer(url: str) -> Footer:
     except FileNotFoundError:
         raise
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOTDIR:  # a file stands where its folder would
+            raise FileNotFoundError(url) from error
         if isinstance(error, OSError) and error.errno is not None:  # storage's own; Parquet's about its bytes have none
             raise StorageError(f"{url} cannot be read now ({error})") from error
         raise VlfilterError(f"{url} is no complete score table ({type(error).__name__}: {error})") from error

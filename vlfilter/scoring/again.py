@@ -38,7 +38,7 @@ def _read(output: str, scorer: str) -> dict[str, Any]:
     try:
         note: dict[str, Any] = json.loads(read_bytes(url))
         return note
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except ValueError as error:
         raise VlfilterError(f"{url} is damaged ({error}): remove it.") from None
