@@ -36,29 +36,47 @@ from vlfilter.methods.data_engine.places import DataEnginePlaces, RoundPlaces
 from vlfilter.methods.data_engine.rounds import read_evaluation
 from vlfilter.models.conversation import template
 from vlfilter.models.tokenizer import train_tokenizer
+from vlfilter.training.launch import finetune
+from vlfilter.training.settings import train_settings
 
-SEEDS, ROUNDS, CLIP_STEPS, STEPS, QUERIES = (0, 1, 2), 2, 400, 150, 200
+SEEDS, ROUNDS, RECIPE = (0, 1, 2), 2, "data_engine_tiny"
+CLIP_STEPS, CAPTION_STEPS, STEPS, QUERIES = 400, 400, 150, 200
 ASKED = {"input_usd_per_million": 1, "output_usd_per_million": 1}
 
 
-def make_models(folder: Path, clip_steps: int) -> None:
-    """`clip` and `start`, the same for all seeds."""
+def make_models(folder: Path, clip_steps: int, caption_steps: int) -> None:
+    """The same for all seeds: `clip`, and `stage1/model`, which has its tower and has learnt to caption: the start of
+    all trainings."""
     clean = list(digits("train", 3000, 0))
     told = texts(clean, 0)
     whole = (template(TEMPLATE).system.strip(), *phrases())
     tokenizer = train_tokenizer([*told, *words() * 50], 500, phrases=whole)
     make_towers(folder, clean, told, tokenizer, clip_steps, 0)
+    (folder / "images").mkdir()
+    for number, scene in enumerate(clean):
+        scene.image.save(folder / "images" / f"{number}.jpg", quality=95)
+    seen = [scene.attributes for scene in clean]
+    captions = [{"image_id": str(number), "caption": f"{one.tone} {one.label}"} for number, one in enumerate(seen)]
+    (folder / "captions.json").write_text(json.dumps({"annotations": captions}))
+    entry = {"name": "captions", "schema": "captions", "data": "captions.json", "images": "images", "sample_ratio": 1}
+    (folder / "captions.yaml").write_text(yaml.safe_dump({"datasets": [entry]}))
+    values = {"mixture": str(folder / "captions.yaml"), "output": str(folder / "stage1")}
+    finetune(train_settings(values | training(str(folder / "start"), caption_steps, 0), RECIPE))
+
+
+def training(model: str, steps: int, seed: int) -> dict[str, Any]:
+    return {
+        "model": model, "template": TEMPLATE, "trainable": "language+projector", "image_mode": "processor",
+        "iters_per_epoch": steps, "warmup_steps": 10, "batch_size": 32, "per_device_batch": 32, "learning_rate": 2e-3,
+        "max_length": 256, "gradient_checkpointing": False, "save_steps": 10_000, "data_workers": 2, "device": "cpu",
+        "seed": seed,
+    }  # fmt: skip
 
 
 def engine_fields(folder: Path, models: Path, url: str, seed: int, steps: int, queries: int) -> dict[str, Any]:
     """The run's YAML file."""
     asked = {"base_url": url, "cache": str(folder / "answers"), **ASKED}
-    training = {
-        "model": str(models / "start"), "template": TEMPLATE, "trainable": "language+projector",
-        "image_mode": "processor", "iters_per_epoch": steps, "warmup_steps": 10, "batch_size": 32,
-        "per_device_batch": 32, "learning_rate": 2e-3, "max_length": 256, "gradient_checkpointing": False,
-        "save_steps": 10_000, "data_workers": 2, "device": "cpu", "seed": seed,
-    }  # fmt: skip
+    tuned = training(str(models / "stage1" / "model"), steps, seed)
     rules = {"overlap": "image_and_question", "keep_duplicates": True}
     return {
         "output": str(folder / "engine"),
@@ -79,7 +97,7 @@ def engine_fields(folder: Path, models: Path, url: str, seed: int, steps: int, q
         },
         "generate": asked,
         "verify": asked | rules | {"image_judge": "openai:gpt-4o", "text_judge": "openai:gpt-4o"},
-        "train": {"mixture": str(folder / "mixture.yaml"), "preset": "data_engine_tiny", "settings": training},
+        "train": {"mixture": str(folder / "mixture.yaml"), "preset": RECIPE, "settings": tuned},
     }
 
 
@@ -168,7 +186,7 @@ def run() -> bool:
     sizes = Sizes()
     with scratch_folder("data-engine-digits") as place:
         scratch = Path(place)
-        make_models(scratch / "models", CLIP_STEPS)
+        make_models(scratch / "models", CLIP_STEPS, CAPTION_STEPS)
         found = [run_seed(scratch / f"seed{seed}", scratch / "models", sizes, seed, STEPS, QUERIES) for seed in SEEDS]
     details = {
         "teacher": "a script behind HTTP that answers from the truth: no language model",

@@ -22,7 +22,7 @@ from vlfilter.methods.data_engine.preflight import round_name
 from vlfilter.training.launch import finetune
 from vlfilter.training.mixture import with_round
 
-SPARE = 2  # queries for each question wanted: types are drawn, and some replies are dropped
+SPARE = 1.5  # queries for each question wanted: types are drawn, and some replies are dropped
 
 
 def even_rounds(params: DataEngineParams, output: Path) -> None:
@@ -34,7 +34,7 @@ def even_rounds(params: DataEngineParams, output: Path) -> None:
     write_rows_by_type(examples, by_type([row for row in rows if row.extra["part"] == "steer"]))
     for number in range(1, params.rounds + 1):
         here, wanted = places.round(number), len(json.loads(Path(params.places.round(number).data).read_text()))
-        rows = _questions(params, here, number, examples, earlier, SPARE * wanted)
+        rows = _questions(params, here, number, examples, earlier, int(SPARE * wanted))
         write_rows(here.data, spread(rows, wanted))
         name, form = round_name(number), params.train.format
         with_round(mixture, name, here.data, params.query.images, here.mixture, format=form)

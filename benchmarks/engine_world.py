@@ -64,10 +64,10 @@ class Sizes:
     """Images of the benchmark, with a question of every type each; images to ask about; rows of each type in the base
     data, and rows of each weak type in them."""
 
-    benchmark: int = 250
-    pool: int = 1500
-    base: int = 300
-    base_weak: int = 10
+    benchmark: int = 200
+    pool: int = 1200
+    base: int = 80
+    base_weak: int = 5
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,19 @@ def test_the_steps_one_after_another(cli: Cli, tmp_path: Path, vendor: VendorSer
     assert "image verdict: 1 agrees" in said
     assert json.loads((tmp_path / "verified.json").read_text()) == train
     assert (tmp_path / "verdicts.parquet").exists()
+    said = cli(
+        "verify",
+        "-i",
+        "gptvqa_train_data.json",
+        "-o",
+        "second.json",
+        "--images",
+        "images",
+        "--earlier",
+        "verified.json",
+    )
+    assert "kept 0 of 1; dropped: 1 earlier" in said
+    assert "earlier verdict: 1 image_and_question" in said
 
 
 @pytest.mark.parametrize(

@@ -19,11 +19,13 @@ from tests.llm.vendor import VendorServer
 from tests.methods.self_filter import small as clips
 from tests.training import small
 from vlfilter.cli.app import app
+from vlfilter.errors import VlfilterError
 from vlfilter.methods.data_engine.evaluate import evaluate
 from vlfilter.methods.data_engine.params import parse_params
 
 PRICE = {"input_usd_per_million": 10, "output_usd_per_million": 10}
-ARTEFACTS = (".json", ".jsonl", ".yaml", ".parquet")
+ARTEFACTS = (".json", ".jsonl", ".yaml", ".parquet", ".safetensors", ".bin", ".npy")
+LOGS = ("metrics.jsonl", "job.json")  # a training's seconds and its machine, not what came of it
 
 
 def run(params: dict[str, Any]) -> State[Any]:
@@ -58,8 +60,12 @@ def work(tmp_path: Path, models: dict[str, str], vendor: VendorServer) -> dict[s
 
 
 def artefacts(folder: Path) -> dict[str, bytes]:
-    """By path, without the trainer's logs."""
-    paths = [path for path in folder.rglob("*") if path.suffix in ARTEFACTS and "train" not in path.parts]
+    """By path: all files of all steps, the trained model among them, but a training's logs and checkpoints."""
+    paths = [
+        path
+        for path in folder.rglob("*")
+        if path.suffix in ARTEFACTS and path.name not in LOGS and "checkpoints" not in path.parts
+    ]
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
@@ -177,8 +183,14 @@ def test_a_model_without_mistakes_ends_it(work: dict[str, Any], vendor: VendorSe
 def test_what_is_missing_is_told_before_anything_is_asked(
     work: dict[str, Any], vendor: VendorServer, tmp_path: Path
 ) -> None:
+    mixture = tmp_path / "lost.yaml"
+    entry = {"name": "base", "schema": "aokvqa", "data": "lost.json", "images": "val2017", "sqrt": True}
+    mixture.write_text(yaml.safe_dump({"datasets": [entry]}))
     for change, message in (
         ({"questions": "nowhere.json"}, "there is no file nowhere.json"),
+        ({"query": work["query"] | {"index": str(tmp_path / "index")}}, "no image index at"),
+        ({"query": work["query"] | {"index": "coco_image.pth"}}, "there is no file coco_image.pth"),
+        ({"train": work["train"] | {"mixture": str(mixture)}}, "lost.json (data set base)"),
         ({"query": work["query"] | {"captions": None, "instances": None}}, "the teacher does not see the images"),
         ({"generate": work["generate"] | {"model": "gpt-4"}}, "gpt-4"),
     ):
@@ -186,6 +198,9 @@ def test_what_is_missing_is_told_before_anything_is_asked(
         assert state.is_failed()
         assert message in str(state.message)
     assert vendor.questions() == []
+    settings = work["train"]["settings"] | {"warmup_steps": 3}
+    with pytest.raises(VlfilterError, match="warmup_steps 3 are more than the 2 steps of an epoch"):
+        parse_params(work | {"train": work["train"] | {"settings": settings}}, "test")
     config = tmp_path / "run.yaml"
     config.write_text(yaml.safe_dump(work | {"images": "nowhere"}))
     result = CliRunner().invoke(app, ["data-engine", "run", "--config", str(config)])
