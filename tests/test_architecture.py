@@ -81,3 +81,9 @@ def test_no_committed_file_names_a_registry_or_a_path_of_a_machine() -> None:
         if needle in (ROOT / name).read_bytes()
     ]
     assert found == []
+
+
+def test_the_command_line_is_quick_to_ask_for_help() -> None:
+    code = "import sys, vlfilter.cli.app; print(sorted({'numpy', 'pyarrow', 'pydantic', 'fsspec'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"

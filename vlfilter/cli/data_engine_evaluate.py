@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.table import Column, Table
 
 from vlfilter.cli.data_engine_judge import interruptible, listed, reasons
-from vlfilter.cli.scoring import console
 
 
 def evaluate(
@@ -57,6 +55,10 @@ def evaluate(
 
 
 def _show(told: dict[str, Any]) -> None:
+    from rich.table import Column, Table
+
+    from vlfilter.cli.scoring import console
+
     names = ("all", "failed", "steer", "wrong", "weight", "√", "report", "right")
     table = Table(Column("type", overflow="fold"), *names, box=None)
     for entry in told["types"]:

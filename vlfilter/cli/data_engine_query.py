@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.table import Table
 
-from vlfilter.cli.scoring import console
 from vlfilter.errors import VlfilterError
 
 CLIP = "openai/clip-vit-base-patch32"
@@ -105,6 +103,10 @@ def _build(images: list[str], annotations: str | None, output: str, settings: An
 
 
 def _show(told: dict[str, Any], output: str) -> None:
+    from rich.table import Table
+
+    from vlfilter.cli.scoring import console
+
     table = Table("type", "bad cases", "share", "queries", "not asked because")
     for entry in told["types"]:
         table.add_row(*(str(entry[name]) for name in ("type", "bad_cases", "share", "queries", "why")))
