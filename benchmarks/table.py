@@ -14,6 +14,7 @@ BENCHMARKS = (
     "data_path",
     "gpu",
     "mlm_filter",
+    "plan_shards",
     "second_run",
     "plan_shards",
     "select_rows",
