@@ -11,6 +11,8 @@ from pydantic import BaseModel
 
 from vlfilter.errors import VlfilterError
 
+ATTEMPTS = 3  # of a run that crashes
+
 
 def run_on_gpu(flow: Flow[[Any], Any], params: BaseModel, deployment: str | None) -> State[Any]:
     """How `flow(params)` ended, here or in `deployment` (FLOW/NAME). A mistake of the user's is raised as such."""
@@ -22,7 +24,10 @@ def run_on_gpu(flow: Flow[[Any], Any], params: BaseModel, deployment: str | None
             raise error
         return here
     values = {"params": params.model_dump(mode="json", exclude_none=True)}
-    run: Any = run_deployment(deployment, parameters=values, timeout=None, poll_interval=5)
+    for _ in range(ATTEMPTS):  # what is done stays done, so a run on a machine that died goes on elsewhere
+        run: Any = run_deployment(deployment, parameters=values, timeout=None, poll_interval=5)
+        if run.state is None or not run.state.is_crashed():
+            break
     if run.state is None or not run.state.is_completed():
         ended = run.state.message if run.state else "it has no state"
         return Failed(message=f"{deployment} ({run.name}): {ended}")
