@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from vlfilter.errors import VlfilterError
 
 ATTEMPTS = 3  # of a run that crashes
+POLL_S = 5.0
 
 
 def run_on_gpu(flow: Flow[[Any], Any], params: BaseModel, deployment: str | None) -> State[Any]:
@@ -25,7 +26,7 @@ def run_on_gpu(flow: Flow[[Any], Any], params: BaseModel, deployment: str | None
         return here
     values = {"params": params.model_dump(mode="json", exclude_none=True)}
     for _ in range(ATTEMPTS):  # what is done stays done, so a run on a machine that died goes on elsewhere
-        run: Any = run_deployment(deployment, parameters=values, timeout=None, poll_interval=5)
+        run: Any = run_deployment(deployment, parameters=values, timeout=None, poll_interval=POLL_S)
         if run.state is None or not run.state.is_crashed():
             break
     if run.state is None or not run.state.is_completed():

@@ -11,6 +11,7 @@ from prefect import flow
 from prefect.states import State
 from pydantic import BaseModel
 
+from flows import gpu
 from flows.gpu import run_on_gpu
 from tests.operations import Operator
 
@@ -26,8 +27,9 @@ def part(params: Params) -> None:
 
 @pytest.mark.parametrize(("ends", "final"), [(["CRASHED", "COMPLETED"], "COMPLETED"), (["CRASHED"] * 3, "FAILED")])
 def test_a_crashed_part_is_started_again_but_not_for_ever(
-    ends: list[str], final: str, prefect_api: str, tmp_path: Path
+    ends: list[str], final: str, prefect_api: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(gpu, "POLL_S", 0.5)
     operator = Operator(prefect_api, tmp_path)
     operator.deploy("part-on-gpu", "test", "cpu", "tests.flows.test_gpu.part")
     before = {run["id"] for run in operator.runs("part-on-gpu")}
