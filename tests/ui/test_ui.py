@@ -45,7 +45,7 @@ def test_a_form_is_filled_in_and_the_run_shows_its_artifacts(stage: Stage, ui: U
     ui.fill("Output", "s3://datacomp/scores")
     ui.add_item("Scorer", "clip_score")
     ui.fill_json("Model", json.dumps({"clip_score": str(stage.model)}))
-    ui.picture("form")
+    ui.picture("form", height=670)  # the model is a folder of this test
     ui.submit()
     ui.page.get_by_text("View run", exact=True).first.click()
     ui.page.wait_for_url(re.compile("/runs/flow-run/"))
