@@ -22,6 +22,15 @@ from vlfilter.llm.types import Answer, Request
 BLOCK_KEY = "sk-block-T4nQw8only0in0memory"
 
 
+@pytest.fixture(autouse=True)
+def no_limits(prefect_api: str) -> None:
+    """The server may have those of `make deploy`."""
+    with get_client(sync_client=True) as client:
+        for limit in client.read_global_concurrency_limits(limit=200):
+            if limit.name.startswith("judge-"):
+                client.delete_global_concurrency_limit_by_name(limit.name)
+
+
 def make_limit(name: str, limit: int, decay: float) -> None:
     with get_client(sync_client=True) as client:
         client.create_global_concurrency_limit(
@@ -34,7 +43,6 @@ def slots(name: str) -> float:
         return client.read_global_concurrency_limit_by_name(name).active_slots
 
 
-@pytest.mark.usefixtures("prefect_api")
 def test_a_flow_asks_with_the_key_of_a_block(
     vendor: VendorServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -70,7 +78,6 @@ def test_a_flow_asks_with_the_key_of_a_block(
     assert BLOCK_KEY not in caplog.text + artifact.data
 
 
-@pytest.mark.usefixtures("prefect_api")
 def test_the_environment_goes_before_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-environment")
     assert secret_key("anthropic") is None
@@ -80,7 +87,6 @@ def test_the_environment_goes_before_the_block(monkeypatch: pytest.MonkeyPatch) 
     assert secret_key("anthropic") == BLOCK_KEY
 
 
-@pytest.mark.usefixtures("prefect_api")
 def test_workers_share_the_servers_limits(vendor: VendorServer, tmp_path: Path) -> None:
     make_limit("judge-requests-anthropic", 1000, 0.001)
     make_limit("judge-tokens-anthropic", 500, 5000.0)
@@ -93,7 +99,6 @@ def test_workers_share_the_servers_limits(vendor: VendorServer, tmp_path: Path) 
     assert slots("judge-requests-anthropic") == 12
 
 
-@pytest.mark.usefixtures("prefect_api")
 def test_a_limit_that_breaks_ends_no_run(vendor: VendorServer, caplog: pytest.LogCaptureFixture) -> None:
     import asyncio
 
@@ -115,7 +120,6 @@ def test_a_limit_that_breaks_ends_no_run(vendor: VendorServer, caplog: pytest.Lo
     assert caplog.text.count("cannot be kept any more") == 1
 
 
-@pytest.mark.usefixtures("prefect_api")
 def test_a_limit_without_decay_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
     import asyncio
 
