@@ -40,7 +40,7 @@ from vlfilter.training.launch import finetune
 from vlfilter.training.settings import train_settings
 
 SEEDS, ROUNDS, RECIPE = (0, 1, 2), 2, "data_engine_tiny"
-CLIP_STEPS, CAPTION_STEPS, STEPS, QUERIES = 400, 400, 150, 200
+CLIP_STEPS, CAPTION_STEPS, STEPS, QUERIES = 400, 300, 150, 30
 ASKED = {"input_usd_per_million": 1, "output_usd_per_million": 1}
 
 

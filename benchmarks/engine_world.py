@@ -1,8 +1,8 @@
 """A small benchmark with six types of questions about handwritten digits, and data that teach four of them well.
 
-Scenes are the demo's: scikit-learn's digits in coloured ink on textures. Questions are about the ink or the digit
-itself; those about the digit are the weak types, of which the base data have a handful. Base data, images to ask about
-and benchmark share no handwritten digit and no tile of a texture.
+Scenes are the demo's: scikit-learn's digits in coloured ink on textures. All questions are about the ink, each type in
+words of its own; of the weak types, the gems and the drinks, the base data have a handful. Base data, images to ask
+about and benchmark share no handwritten digit and no tile of a texture.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import yaml
 
 from benchmarks.digits import digits
 from vlfilter.data.aokvqa import VqaRow, row_json, write_rows
-from vlfilter.demo.captions import COLOURS, DIGITS, Attributes, describe
+from vlfilter.demo.captions import COLOURS, Attributes, describe
 from vlfilter.demo.scenes import SIZE, Scene, Split
 from vlfilter.demo.seeds import stream
 
@@ -27,33 +27,33 @@ CAPTIONS = 5  # of an image, as COCO has
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A type of question: its key among the published 18, the attribute it asks about, wordings, and the answers."""
+    """A type of question: its key among the published 18, wordings, and the answer for each colour of the ink."""
 
     key: str
-    about: str
     wordings: tuple[str, ...]
     answers: Mapping[str, str]
 
     def answer(self, attributes: Attributes) -> str:
-        return self.answers[str(getattr(attributes, self.about))]
+        return self.answers[attributes.tone]
 
 
-def _kind(key: str, about: str, wordings: tuple[str, ...], values: Sequence[str], answers: Sequence[str]) -> Kind:
-    return Kind(key, about, wordings, dict(zip(values, answers, strict=True)))
+def _kind(key: str, wordings: tuple[str, ...], answers: Sequence[str]) -> Kind:
+    return Kind(key, wordings, dict(zip(COLOURS, answers, strict=True)))
 
 
 KINDS = (
-    _kind("attribute_comparison", "tone", ("What has the same colour as the digit?", "The ink looks like what?"),
-          COLOURS, ("snow", "banana", "tomato", "lettuce", "sky")),
-    _kind("image_emotion", "tone", ("Which mood does the ink have?", "What does the colour make one feel?"),
-          COLOURS, ("calm", "cheerful", "angry", "hopeful", "sad")),
-    _kind("nature_relation", "tone", ("Which animal would blend in with the ink?", "Whose colour is that in nature?"),
-          COLOURS, ("swan", "canary", "ladybird", "frog", "whale")),
-    _kind("function_reasoning", "tone", ("What would a light of this colour mean?", "What is this colour good for?"),
-          COLOURS, ("on", "ready", "stop", "go", "parking")),
-    _kind("attribute_recognition", "label", ("Which digit is it?", "What number is written here?"), DIGITS, DIGITS),
-    _kind("future_prediction", "label", ("Counting on, which number is next?", "What follows this number?"),
-          DIGITS, (*DIGITS[1:], "ten")),
+    _kind("attribute_comparison", ("What has the same colour as the digit?", "The ink looks like what?"),
+          ("snow", "banana", "tomato", "lettuce", "sky")),
+    _kind("image_emotion", ("Which mood does the ink have?", "What does the colour make one feel?"),
+          ("calm", "cheerful", "angry", "hopeful", "sad")),
+    _kind("nature_relation", ("Which animal would blend in with the ink?", "Whose colour is that in nature?"),
+          ("swan", "canary", "ladybird", "frog", "whale")),
+    _kind("function_reasoning", ("What would a light of this colour mean?", "What is this colour good for?"),
+          ("on", "ready", "stop", "go", "parking")),
+    _kind("attribute_recognition", ("Which gem has this colour?", "The ink shines like what?"),
+          ("pearl", "topaz", "ruby", "emerald", "sapphire")),
+    _kind("future_prediction", ("Poured into a glass, what would it be?", "Which drink will it become?"),
+          ("milk", "juice", "wine", "tea", "water")),
 )  # fmt: skip
 WEAK = ("attribute_recognition", "future_prediction")
 BY_KEY = {kind.key: kind for kind in KINDS}

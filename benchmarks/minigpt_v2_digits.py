@@ -28,7 +28,7 @@ from vlfilter.evaluation.benchmarks import find_benchmark
 from vlfilter.evaluation.benchmarks.base import Source
 from vlfilter.models.tokenizer import train_tokenizer
 
-SEEDS, CLIP_STEPS, STEPS = (0, 1, 2), 400, 1200
+SEEDS, CLIP_STEPS, STEPS = (0, 1, 2), 400, 8000  # letters are learnt late, between 3,000 and 5,000
 NAMES = {"seed": "SEED-Bench's format", "okvqa": "OK-VQA's format", "vsr": "VSR's format"}
 
 
