@@ -114,8 +114,9 @@ def run_seed(folder: Path, models: Path, sizes: Sizes, seed: int, steps: int, qu
         )
         started = time.monotonic()
         run_program(command, {"PREFECT_HOME": str(folder / "prefect")}, timeout=3600)
-        print(f"seed {seed}: the flow took {time.monotonic() - started:.0f} s", flush=True)
         params = parse_params(fields, "benchmark")
+        weak = [round(scores(params.places.round(number))["weak"], 1) for number in range(1, ROUNDS + 2)]
+        print(f"seed {seed}: the flow took {time.monotonic() - started:.0f} s; weak types {weak}", flush=True)
         even_rounds(params, folder / "even")
         asked = len(server.questions())
     finally:

@@ -22,7 +22,7 @@ from vlfilter.methods.data_engine.preflight import round_name
 from vlfilter.training.launch import finetune
 from vlfilter.training.mixture import with_round
 
-SPARE = 1.5  # queries for each question wanted: types are drawn, and some replies are dropped
+SPARE = 3  # queries for each question wanted: types are drawn, and some replies are dropped
 
 
 def even_rounds(params: DataEngineParams, output: Path) -> None:

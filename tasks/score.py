@@ -12,7 +12,7 @@ from vlfilter.errors import StorageError, VlfilterError
 from vlfilter.scoring.engine import EngineSettings, StoppedError, score_shard
 from vlfilter.scoring.failures import clear_failure, note_failure
 from vlfilter.scoring.groups import read_group
-from vlfilter.scoring.loaded import load_runners
+from vlfilter.scoring.loaded import load_processes, load_runners
 from vlfilter.scoring.params import ScoreParams
 from vlfilter.scoring.plan import Plan, Work, make_plan, plan_run, record_run
 from vlfilter.scoring.progress import BOARD
@@ -80,7 +80,8 @@ def score(work: Work, params: ScoreParams) -> dict[str, dict[str, int]]:
     shard = work.shard
     try:
         runners = load_runners(params, work.scorers)
-        results = score_shard(shard, runners, params.output, EngineSettings(workers=params.workers))
+        settings = EngineSettings(workers=params.workers, processes=load_processes(params, runners))
+        results = score_shard(shard, runners, params.output, settings)
     except Exception as error:
         final = not _may_recover(error) or (runtime.task_run.run_count or 0) > RETRIES
         if final and not isinstance(error, StoppedError):

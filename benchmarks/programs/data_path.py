@@ -16,14 +16,13 @@ from statistics import median
 import torch
 
 from benchmarks.programs.bare import Bare
-from vlfilter.data.decode import Limits
 from vlfilter.data.reader import ShardReader
 from vlfilter.data.samples import SampleError
 from vlfilter.data.shards import Shard, list_shards
 from vlfilter.scoring.base import Prepared
 from vlfilter.scoring.batching import BatchRunner
 from vlfilter.scoring.engine import EngineSettings, score_shard
-from vlfilter.scoring.loaded import load_runners
+from vlfilter.scoring.loaded import load_processes, load_runners
 from vlfilter.scoring.params import ScoreParams
 from vlfilter.scoring.pipeline import prepare_shard
 
@@ -33,7 +32,7 @@ ROUNDS = 3
 def prepare(shards: Sequence[Shard], runner: BatchRunner, workers: int) -> list[Prepared]:
     found = []
     for shard in shards:
-        for sample in prepare_shard(ShardReader(shard), [runner.scorer], workers, Limits()):
+        for sample in prepare_shard(ShardReader(shard), EngineSettings().prepare([runner.scorer]), workers):
             if isinstance(sample.inputs[0], SampleError):
                 raise SystemExit(f"{sample.key}: {sample.inputs[0].reason}")
             found.append(sample.inputs[0])
@@ -67,7 +66,7 @@ def main() -> None:
     shards = list_shards(params.shards)
     (runner,) = load_runners(params, params.scorer)
     bare = Bare(runner, prepare(shards, runner, params.workers))
-    settings = EngineSettings(workers=params.workers)
+    settings = EngineSettings(workers=params.workers, processes=load_processes(params, [runner]))
 
     def engine(turn: int) -> None:
         place = str(Path(params.output) / str(turn))

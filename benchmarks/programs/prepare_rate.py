@@ -1,7 +1,8 @@
 """How many samples a host can make ready for a model: read, decoded, resized, tokenised, and then dropped.
 
 Takes `ScoreParams` for one scorer as JSON and a number of processes, each of which reads all shards with `workers`
-threads, as a worker for each of several GPUs would. The last line is samples a second over all, as JSON.
+threads or processes (`prepare_in`), as a worker for each of several GPUs would. The last line is samples a second over
+all, as JSON.
 """
 
 from __future__ import annotations
@@ -12,19 +13,20 @@ import sys
 import time
 from multiprocessing.synchronize import Barrier
 
-from vlfilter.data.decode import Limits
 from vlfilter.data.reader import ShardReader
 from vlfilter.data.shards import list_shards
-from vlfilter.scoring.loaded import load_runners
+from vlfilter.scoring.engine import EngineSettings
+from vlfilter.scoring.loaded import load_processes, load_runners
 from vlfilter.scoring.params import ScoreParams
 from vlfilter.scoring.pipeline import prepare_shard
 
 
 def read_all(params: ScoreParams, ready: Barrier) -> None:
     (runner,) = load_runners(params, params.scorer)  # loaded before the processes part, so at once
+    settings = EngineSettings(processes=load_processes(params, [runner]))
     ready.wait()
     for shard in list_shards(params.shards):
-        for _ in prepare_shard(ShardReader(shard), [runner.scorer], params.workers, Limits()):
+        for _ in prepare_shard(ShardReader(shard), settings.prepare([runner.scorer]), params.workers):
             pass
 
 
@@ -35,7 +37,7 @@ def main() -> None:
     samples = sum(
         1
         for shard in list_shards(params.shards)
-        for _ in prepare_shard(ShardReader(shard), [runner.scorer], params.workers, Limits())
+        for _ in prepare_shard(ShardReader(shard), EngineSettings().prepare([runner.scorer]), params.workers)
     )
     context = multiprocessing.get_context("fork")
     ready = context.Barrier(count + 1)

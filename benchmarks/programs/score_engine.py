@@ -8,7 +8,7 @@ import time
 
 from vlfilter.data.shards import list_shards
 from vlfilter.scoring.engine import EngineSettings, score_shard
-from vlfilter.scoring.loaded import load_runners
+from vlfilter.scoring.loaded import load_processes, load_runners
 from vlfilter.scoring.params import ScoreParams
 
 
@@ -16,11 +16,10 @@ def main() -> None:
     params = ScoreParams.model_validate_json(sys.argv[1])
     shards = list_shards(params.shards)
     runners = load_runners(params, [scorer.name for scorer in params.scorers()])
+    settings = EngineSettings(workers=params.workers, processes=load_processes(params, runners))
     ready = time.process_time()
     counts = [
-        result.footer.counts
-        for shard in shards
-        for result in score_shard(shard, runners, params.output, EngineSettings(workers=params.workers))
+        result.footer.counts for shard in shards for result in score_shard(shard, runners, params.output, settings)
     ]
     loop = time.process_time() - ready
     rows = sum(sum(count.values()) for count in counts)

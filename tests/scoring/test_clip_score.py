@@ -24,9 +24,7 @@ from vlfilter.data.samples import ImageText, Interleaved, SampleError, Status
 from vlfilter.data.tables import digest
 from vlfilter.errors import VlfilterError
 from vlfilter.models import clip_text
-from vlfilter.models.clip import save_clip
 from vlfilter.models.clip_text import openai_tokenizer
-from vlfilter.models.presets import build_clip, clip_images
 from vlfilter.scoring.base import Scorer, ScorerSettings
 from vlfilter.scoring.clip_score import ClipScore
 
@@ -43,32 +41,6 @@ IMAGES = [
 ]
 LIBRARY = open_clip.tokenizer.SimpleTokenizer()
 PAIRS = [ImageText(image, caption) for image, caption in zip(IMAGES, CAPTIONS, strict=True)]
-
-
-@pytest.fixture(scope="module")
-def hf_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tokenizer = openai_tokenizer()
-    folder = tmp_path_factory.mktemp("models") / "clip"
-    return save_clip(folder, build_clip("clip_tiny", tokenizer), tokenizer, clip_images("clip_tiny"))
-
-
-@pytest.fixture(scope="module")
-def open_clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "open_clip"
-    folder.mkdir()
-    config = {
-        "model_cfg": {
-            "embed_dim": 32,
-            "vision_cfg": {"image_size": 64, "layers": 2, "width": 64, "head_width": 32, "patch_size": 16},
-            "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
-        },
-        "preprocess_cfg": {"mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.26130258, 0.27577711]},
-    }
-    (folder / "open_clip_config.json").write_text(json.dumps(config))
-    torch.manual_seed(0)
-    model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
-    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
-    return folder
 
 
 def make(model: str, **changes: Any) -> ClipScore:

@@ -73,6 +73,12 @@ class OpenClipCaptions:
         if hasattr(tokenizer, "cache"):
             tokenizer.cache = _WordCache(tokenizer.cache)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state | {"_lock": threading.Lock()}
+
     def __call__(self, caption: str) -> tuple[list[int], bool]:
         bound = CHARS_PER_TOKEN * self._context
         if len(caption) > bound:

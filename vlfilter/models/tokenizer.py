@@ -20,7 +20,8 @@ class TextTokenizer:
     """`plain` reads special-token strings in a text as ordinary text, `control` as control tokens (the published way).
 
     Both are loaded once and never changed afterwards: switching a tokenizer's truncation, padding or splitting while
-    another thread encodes fails with "Already borrowed". `hf` is the transformers tokenizer, for saving.
+    another thread encodes fails with "Already borrowed". `hf` is the transformers tokenizer, for saving; pickling
+    leaves it behind.
     """
 
     hf: Any
@@ -28,6 +29,9 @@ class TextTokenizer:
     control: Tokenizer
     bos: int | None
     eos: int
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _from_text, (self.control.to_str(), self.bos, self.eos)  # pickled, `plain` would forget what it is
 
     @property
     def start(self) -> int:
@@ -70,13 +74,17 @@ def wrap_tokenizer(hf: Any, origin: str, *, needs_bos: bool = True) -> TextToken
                 f"the tokenizer in {origin} has no {name}: a base model's tokenizer does not fit; "
                 "copy the tokenizer's files that came with the trained checkpoint."
             )
-    text = hf.backend_tokenizer.to_str()
+    return _from_text(hf.backend_tokenizer.to_str(), hf.bos_token_id, int(hf.eos_token_id), hf)
+
+
+def _from_text(text: str, bos: int | None, eos: int, hf: Any = None) -> TextTokenizer:
+    """From the JSON of a tokenizer of the library tokenizers."""
     plain, control = Tokenizer.from_str(text), Tokenizer.from_str(text)
     for tokenizer in (plain, control):
         tokenizer.no_truncation()
         tokenizer.no_padding()
     plain.encode_special_tokens = True
-    return TextTokenizer(hf, plain, control, hf.bos_token_id, int(hf.eos_token_id))
+    return TextTokenizer(hf, plain, control, bos, eos)
 
 
 def train_tokenizer(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
@@ -28,11 +29,15 @@ class WordPieces:
         tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in (*_CONTROL, *_ADDED)])
-        tokenizer.encode_special_tokens = not control_tokens
+        tokenizer.encode_special_tokens = self._as_text = not control_tokens
         self._tokenizer = tokenizer
         self._length = length
         self._first, self._last, self.pad = words["[CLS]"], words["[SEP]"], words["[PAD]"]
         self.size = tokenizer.get_vocab_size()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._tokenizer.encode_special_tokens = self._as_text  # which pickling a tokenizer loses
 
     def __call__(self, text: str) -> tuple[list[int], int, bool]:
         """(`length` ids, how many of them count, whether the text was cut)."""

@@ -72,6 +72,24 @@ class Scorer(Protocol):
         ...
 
 
+class Preparer(Protocol):
+    """What a scorer does to a sample before the model does; a scorer is one itself."""
+
+    @property
+    def name(self) -> str: ...
+
+    def prepare(self, content: ImageText | Interleaved) -> Prepared: ...
+
+
+@runtime_checkable
+class Portable(Protocol):
+    """A scorer that can prepare in other processes."""
+
+    def preparer(self) -> Preparer | None:
+        """What `prepare` does, to be pickled: without weights, and importing no torch there. None when it cannot be."""
+        ...
+
+
 @runtime_checkable
 class Remote(Protocol):
     """A scorer whose model may run in a server."""

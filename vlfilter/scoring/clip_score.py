@@ -12,7 +12,8 @@ import pyarrow as pa
 from vlfilter.data.samples import ImageText, Interleaved, SampleError, Status
 from vlfilter.errors import VlfilterError
 from vlfilter.models.clip_source import clip_source
-from vlfilter.models.preprocess import to_pixels
+from vlfilter.models.clip_text import CaptionTokens
+from vlfilter.models.preprocess import ImageSettings, to_pixels
 from vlfilter.scoring.base import Prepared, ScorerSettings
 from vlfilter.scoring.options import COMPAT, DTYPES, choose, refuse_options
 
@@ -27,6 +28,22 @@ class _Payload:
     pixels: np.ndarray  # (H, W, 3) uint8
     ids: list[int]
     truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClipPreparer:
+    """Of a loaded model."""
+
+    name: str
+    images: ImageSettings
+    tokens: CaptionTokens
+    patches: int
+
+    def prepare(self, content: ImageText | Interleaved) -> Prepared:
+        if not isinstance(content, ImageText):
+            raise SampleError(Status.UNSUPPORTED, f"{self.name} needs one image with one caption, not a document")
+        ids, truncated = self.tokens(content.caption)
+        return Prepared(self.patches + len(ids), _Payload(to_pixels(content.image, self.images), ids, truncated))
 
 
 class ClipScore:
@@ -78,13 +95,11 @@ class ClipScore:
             raise VlfilterError("the clip_score scorer is not loaded: call load() first.")
         return self._loaded
 
+    def preparer(self) -> ClipPreparer:
+        return ClipPreparer(self.name, self.loaded.images, self.loaded.tokens, self.loaded.patches)
+
     def prepare(self, content: ImageText | Interleaved) -> Prepared:
-        if not isinstance(content, ImageText):
-            raise SampleError(Status.UNSUPPORTED, "clip_score needs one image with one caption, not a document")
-        loaded = self.loaded
-        ids, truncated = loaded.tokens(content.caption)
-        payload = _Payload(to_pixels(content.image, loaded.images), ids, truncated)
-        return Prepared(loaded.patches + len(ids), payload)
+        return self.preparer().prepare(content)
 
     def score(self, batch: Sequence[Prepared]) -> dict[str, Sequence[Any]]:
         import torch

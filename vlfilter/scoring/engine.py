@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -26,8 +27,10 @@ from vlfilter.data.tables import (
     write_table,
 )
 from vlfilter.errors import ShardError, VlfilterError
+from vlfilter.scoring.base import Scorer
 from vlfilter.scoring.batching import Batcher, BatchRunner, Row
-from vlfilter.scoring.pipeline import prepare_shard
+from vlfilter.scoring.pipeline import Prepare, prepare_chunk, prepare_shard
+from vlfilter.scoring.preparing import PrepareProcesses
 from vlfilter.scoring.progress import BOARD, ProgressBoard
 
 HOPELESS = 8  # failures of a scorer that never scored anything: its own fault, not the samples'
@@ -39,10 +42,15 @@ class StoppedError(VlfilterError):
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """`workers` threads decode beside the model; `limits` cap what one sample may cost."""
+    """`workers` threads decode beside the model; `limits` cap what one sample may cost. With `processes` the threads
+    only wait for those."""
 
     workers: int = 2
     limits: Limits = field(default_factory=Limits)
+    processes: PrepareProcesses | None = None
+
+    def prepare(self, scorers: Sequence[Scorer]) -> Prepare:
+        return self.processes or partial(prepare_chunk, scorers=scorers, limits=self.limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +80,7 @@ def score_shard(
     scorers = [runner.scorer for runner in runners]
     outputs = [(Batcher(runner), TableBuilder(runner.scorer.columns)) for runner in runners]
     before = [_done_table(shard, runner, output) for runner in runners]
-    samples = prepare_shard(reader, scorers, settings.workers, settings.limits)
+    samples = prepare_shard(reader, settings.prepare(scorers), settings.workers)
     size = failed = 0
     keys = 0
     try:

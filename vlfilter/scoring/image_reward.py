@@ -12,7 +12,8 @@ import pyarrow as pa
 from vlfilter.data.samples import ImageText, Interleaved, SampleError, Status
 from vlfilter.errors import VlfilterError
 from vlfilter.models.image_reward_source import reward_source
-from vlfilter.models.preprocess import to_pixels
+from vlfilter.models.preprocess import ImageSettings, to_pixels
+from vlfilter.models.wordpiece import WordPieces
 from vlfilter.scoring.base import Prepared, ScorerSettings
 from vlfilter.scoring.options import COMPAT, DTYPES, choose, refuse_options
 
@@ -28,6 +29,22 @@ class _Payload:
     ids: list[int]  # 35
     length: int  # how many of the ids count
     truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRewardPreparer:
+    """Of a loaded model."""
+
+    name: str
+    images: ImageSettings
+    words: WordPieces
+    tokens: int
+
+    def prepare(self, content: ImageText | Interleaved) -> Prepared:
+        if not isinstance(content, ImageText):
+            raise SampleError(Status.UNSUPPORTED, f"{self.name} needs one image with one caption, not a document")
+        ids, length, truncated = self.words(content.caption)
+        return Prepared(self.tokens, _Payload(to_pixels(content.image, self.images), ids, length, truncated))
 
 
 class ImageRewardScore:
@@ -79,12 +96,11 @@ class ImageRewardScore:
             raise VlfilterError("the image_reward scorer is not loaded: call load() first.")
         return self._loaded
 
+    def preparer(self) -> ImageRewardPreparer:
+        return ImageRewardPreparer(self.name, self.loaded.images, self.loaded.words, self.loaded.tokens)
+
     def prepare(self, content: ImageText | Interleaved) -> Prepared:
-        if not isinstance(content, ImageText):
-            raise SampleError(Status.UNSUPPORTED, "image_reward needs one image with one caption, not a document")
-        loaded = self.loaded
-        ids, length, truncated = loaded.words(content.caption)
-        return Prepared(loaded.tokens, _Payload(to_pixels(content.image, loaded.images), ids, length, truncated))
+        return self.preparer().prepare(content)
 
     def score(self, batch: Sequence[Prepared]) -> dict[str, Sequence[Any]]:
         import torch

@@ -87,6 +87,9 @@ class InjectionSuspect:
     def load(self) -> None:
         pass
 
+    def preparer(self) -> InjectionSuspect:
+        return self
+
     def prepare(self, content: ImageText | Interleaved) -> Prepared:
         if isinstance(content, ImageText):
             return Prepared(1, suspicion(content.caption))

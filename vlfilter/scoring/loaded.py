@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Sequence
 
+from vlfilter.data.decode import Limits
 from vlfilter.data.tables import digest
 from vlfilter.errors import StorageError, VlfilterError
-from vlfilter.scoring.base import Scorer, make_scorer
+from vlfilter.scoring.base import Portable, Preparer, Scorer, make_scorer
 from vlfilter.scoring.batching import BatchRunner
 from vlfilter.scoring.heap import share_arenas
 from vlfilter.scoring.params import ScoreParams
+from vlfilter.scoring.preparing import PrepareProcesses
 
 # Read when torch is first imported, which is when the first model loads. OpenMP's threads otherwise spin between two
 # passes: with small models that is nearly half of all CPU time, taken from the threads that decode.
@@ -19,6 +22,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _lock = threading.Lock()
 _kept: dict[str, tuple[str, BatchRunner | VlfilterError]] = {}
+_processes: dict[tuple[int, tuple[str, ...]], tuple[list[BatchRunner], PrepareProcesses | None]] = {}
 
 
 def load_runners(params: ScoreParams, names: Sequence[str]) -> list[BatchRunner]:
@@ -41,6 +45,36 @@ def load_runners(params: ScoreParams, names: Sequence[str]) -> list[BatchRunner]
             raise runner
         runners.append(runner)
     return runners
+
+
+def load_processes(params: ScoreParams, runners: Sequence[BatchRunner]) -> PrepareProcesses | None:
+    """The processes that prepare for these runners, kept like them; None where threads do: on a CPU, which the model
+    needs for itself, or where a scorer cannot prepare elsewhere."""
+    if not in_processes(params):
+        return None
+    place = (params.workers, tuple(runner.scorer.name for runner in runners))
+    with _lock:
+        known = _processes.get(place)
+        if known is None or any(one is not other for one, other in zip(known[0], runners, strict=True)):
+            preparers = [_preparer(runner.scorer) for runner in runners]
+            portable = [preparer for preparer in preparers if preparer is not None]
+            made = PrepareProcesses(portable, params.workers, Limits()) if len(portable) == len(preparers) else None
+            known = _processes[place] = (list(runners), made)
+        return known[1]
+
+
+def in_processes(params: ScoreParams) -> bool:
+    if params.prepare_in != "auto":
+        return params.prepare_in == "processes"
+    if "torch" not in sys.modules:  # no model runs here
+        return False
+    from vlfilter.models.device import resolve_device
+
+    return resolve_device(params.device).startswith("cuda")
+
+
+def _preparer(scorer: Scorer) -> Preparer | None:
+    return scorer.preparer() if isinstance(scorer, Portable) else None
 
 
 def _load(scorer: Scorer, batch_tokens: int) -> BatchRunner | VlfilterError:

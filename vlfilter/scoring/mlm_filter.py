@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from vlfilter.data.samples import ImageText, Interleaved, SampleError, Status
+from vlfilter.data.samples import ImageText, Interleaved
 from vlfilter.errors import VlfilterError
 from vlfilter.models.bodies import body_kind
 from vlfilter.models.conversation import TEMPLATES, Template, model_name, original_template, trained_template
@@ -16,12 +14,13 @@ from vlfilter.models.conversation import template as find_template
 from vlfilter.models.digests import model_digest
 from vlfilter.models.folders import hub_file, local_folder, model_folder, read_json
 from vlfilter.models.locate import VisionSource, VisionWeights, check_vlm_folder, vision_source
-from vlfilter.models.preprocess import ImageSettings, to_pixels
+from vlfilter.models.preprocess import ImageSettings
 from vlfilter.models.quantize import check_quantize
 from vlfilter.scoring.base import Prepared, ScorerSettings
 from vlfilter.scoring.mlm_filter_columns import expected_columns, greedy_columns, score_columns
+from vlfilter.scoring.mlm_filter_prepare import MlmFilterPreparer, Payload, unsupported
 from vlfilter.scoring.mlm_filter_prompts import METRICS, read_metrics
-from vlfilter.scoring.mlm_filter_text import Asker, Questions, caption_room
+from vlfilter.scoring.mlm_filter_text import Asker, caption_room
 from vlfilter.scoring.numbers import NumberTree, space_token
 from vlfilter.scoring.options import COMPAT, DTYPES, choose, read_options
 
@@ -72,12 +71,6 @@ class MlmFilterOptions:
 
 
 WHERE_ONLY = ("base_url", "served_model", "in_flight")  # options that change no score
-
-
-@dataclass(frozen=True, slots=True)
-class _Payload:
-    questions: Questions
-    pixels: np.ndarray  # (H, W, 3) uint8
 
 
 class MlmFilter:
@@ -255,15 +248,18 @@ class MlmFilter:
         return self._loaded
 
     def prepare(self, content: ImageText | Interleaved) -> Prepared:
+        if self._server is None:
+            return self._preparer().prepare(content)
         if not isinstance(content, ImageText):
-            raise SampleError(Status.UNSUPPORTED, "mlm_filter needs one image with one caption, not a document")
-        if self._server is not None:
-            return self._server.prepare(content)
-        loaded = self.loaded
-        questions = self._asker.ask(content.caption)
-        lanes = sum(len(lane) for lane in questions.lanes) + len(questions.lanes) * len(self._tree.nodes)
-        tokens = len(questions.prefix) + loaded.model.image_tokens - 1 + lanes
-        return Prepared(tokens, _Payload(questions, to_pixels(content.image, loaded.images)))
+            raise unsupported(self.name)
+        return self._server.prepare(content)
+
+    def preparer(self) -> MlmFilterPreparer | None:
+        """None when the model runs in a server: this process has time then."""
+        return None if self._server is not None else self._preparer()
+
+    def _preparer(self) -> MlmFilterPreparer:
+        return MlmFilterPreparer(self.name, self._asker, self.loaded.images, len(self._tree.nodes))
 
     def score(self, batch: Sequence[Prepared]) -> dict[str, Sequence[Any]]:
         if self._server is not None:
@@ -275,7 +271,7 @@ class MlmFilter:
 
         loaded = self.loaded
         device = str(next(loaded.model.projector.parameters()).device)
-        payloads: list[_Payload] = [prepared.payload for prepared in batch]
+        payloads: list[Payload] = [prepared.payload for prepared in batch]
         rows = [Row(payload.questions.prefix, payload.questions.lanes) for payload in payloads]
         with torch.inference_mode():
             chunks = normalised_chunks([payload.pixels for payload in payloads], loaded.images, device)

@@ -61,7 +61,12 @@ class ScoreParams(Form):
         default="auto", description="Of the weights; auto is bfloat16 where `device` says cuda, else float32."
     )
     batch_tokens: int = Field(default=8192, ge=1, description="Tokens in a batch, padding and image tokens included.")
-    workers: int = Field(default=2, ge=1, le=256, description="Threads that read and decode beside the model.")
+    workers: int = Field(default=2, ge=1, le=256, description="How many decode and prepare beside the model.")
+    prepare_in: Literal["auto", "threads", "processes"] = Field(
+        default="auto",
+        description="Where the workers run. auto: processes beside a GPU, else threads. What cannot be sent to a "
+        "process prepares in threads.",
+    )
     shards_in_flight: int = Field(default=2, ge=1, le=64, description="Shards that one process works on at a time.")
     group_size: int = Field(default=200, ge=1, le=200, description="Shards in one group of tasks.")
     dispatch: Dispatch = Field(default_factory=Dispatch, description="Where the groups of shards run.")

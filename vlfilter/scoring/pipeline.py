@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from vlfilter.data.decode import Limits, decode_sample
 from vlfilter.data.samples import RawSample, SampleError, Status
-from vlfilter.scoring.base import Prepared, Scorer
+from vlfilter.scoring.base import Prepared, Preparer
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -30,7 +30,10 @@ class PreparedSample:
     inputs: tuple[Prepared | SampleError, ...]
 
 
-def prepare_sample(raw: RawSample, scorers: Sequence[Scorer], limits: Limits) -> PreparedSample:
+Prepare = Callable[[Sequence[RawSample]], list[PreparedSample]]
+
+
+def prepare_sample(raw: RawSample, scorers: Sequence[Preparer], limits: Limits) -> PreparedSample:
     """Decode once, prepare for every scorer. Never raises: what goes wrong becomes the sample's `SampleError`."""
     sample = decode_sample(raw, limits)
     inputs: list[Prepared | SampleError] = []
@@ -48,15 +51,13 @@ def prepare_sample(raw: RawSample, scorers: Sequence[Scorer], limits: Limits) ->
     return PreparedSample(sample.key, sample.uid, size, tuple(inputs))
 
 
-def prepare_shard(
-    raws: Iterable[RawSample], scorers: Sequence[Scorer], workers: int, limits: Limits
-) -> Iterator[PreparedSample]:
+def prepare_chunk(raws: Sequence[RawSample], scorers: Sequence[Preparer], limits: Limits) -> list[PreparedSample]:
+    return [prepare_sample(raw, scorers, limits) for raw in raws]
+
+
+def prepare_shard(raws: Iterable[RawSample], prepare: Prepare, workers: int) -> Iterator[PreparedSample]:
     """Prepared samples in tar order. An error of the reader comes out at its place, after the samples before it."""
-
-    def job(chunk: tuple[RawSample, ...]) -> list[PreparedSample]:
-        return [prepare_sample(raw, scorers, limits) for raw in chunk]
-
-    for chunk in ordered_map(job, _chunks(raws), workers, ahead=2 * workers + 2):
+    for chunk in ordered_map(prepare, _chunks(raws), workers, ahead=2 * workers + 2):
         yield from chunk
 
 

@@ -14,7 +14,8 @@ from vlfilter.errors import VlfilterError
 from vlfilter.models.digests import model_digest
 from vlfilter.models.folders import hub_file, local_folder, model_folder, read_json
 from vlfilter.models.locate import VisionSource, VisionWeights, check_vlm_folder, vision_source
-from vlfilter.models.preprocess import to_pixels
+from vlfilter.models.preprocess import ImageSettings, to_pixels
+from vlfilter.models.tokenizer import TextTokenizer
 from vlfilter.scoring.base import Prepared, ScorerSettings
 from vlfilter.scoring.options import COMPAT, DTYPES, choose, read_options
 from vlfilter.scoring.unifilter_text import (
@@ -57,6 +58,34 @@ class _Payload:
     pixels: list[np.ndarray]  # (H, W, 3) uint8 each
     dropped_images: int
     truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UniFilterPreparer:
+    """Of a loaded model."""
+
+    name: str
+    tokenizer: TextTokenizer
+    images: ImageSettings
+    image_tokens: int
+    limits: TextLimits
+    original: bool
+
+    def prepare(self, content: ImageText | Interleaved) -> Prepared:
+        sequence = self._sequence(content)
+        pixels = [to_pixels(image, self.images) for image in sequence.images]
+        ids = np.array(sequence.ids, dtype=np.int64)
+        tokens = len(ids) + len(pixels) * (self.image_tokens - 1)
+        return Prepared(tokens, _Payload(ids, pixels, sequence.dropped_images, sequence.truncated))
+
+    def _sequence(self, content: ImageText | Interleaved) -> TokenSequence:
+        if isinstance(content, ImageText):
+            if self.original:
+                return original_caption_sequence(content, self.tokenizer)
+            return caption_sequence(content, self.tokenizer, self.limits)
+        if self.original:
+            return original_document_sequence(content, self.tokenizer)
+        return document_sequence(content, self.tokenizer, self.limits, self.image_tokens)
 
 
 class UniFilter:
@@ -155,23 +184,14 @@ class UniFilter:
             raise VlfilterError("the unifilter scorer is not loaded: call load() first.")
         return self._loaded
 
-    def prepare(self, content: ImageText | Interleaved) -> Prepared:
+    def preparer(self) -> UniFilterPreparer:
         loaded = self.loaded
-        sequence = self._sequence(content)
-        pixels = [to_pixels(image, loaded.images) for image in sequence.images]
-        ids = np.array(sequence.ids, dtype=np.int64)
-        tokens = len(ids) + len(pixels) * (loaded.model.image_tokens - 1)
-        return Prepared(tokens, _Payload(ids, pixels, sequence.dropped_images, sequence.truncated))
+        return UniFilterPreparer(
+            self.name, loaded.tokenizer, loaded.images, loaded.model.image_tokens, self._limits, self.original
+        )
 
-    def _sequence(self, content: ImageText | Interleaved) -> TokenSequence:
-        tokenizer = self.loaded.tokenizer
-        if isinstance(content, ImageText):
-            if self.original:
-                return original_caption_sequence(content, tokenizer)
-            return caption_sequence(content, tokenizer, self._limits)
-        if self.original:
-            return original_document_sequence(content, tokenizer)
-        return document_sequence(content, tokenizer, self._limits, self.loaded.model.image_tokens)
+    def prepare(self, content: ImageText | Interleaved) -> Prepared:
+        return self.preparer().prepare(content)
 
     def score(self, batch: Sequence[Prepared]) -> dict[str, Sequence[Any]]:
         import torch
