@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from benchmarks.harness import RESULTS
+from benchmarks.plots import FOLDER, write_plots
 
 BENCHMARKS = (
     "clip_score",
@@ -16,7 +17,8 @@ BENCHMARKS = (
     "mlm_filter",
     "plan_shards",
     "second_run",
-    "plan_shards",
+    "scaling",
+    "startup",
     "select_rows",
     "diverse_selection",
     "reshard",
@@ -24,6 +26,7 @@ BENCHMARKS = (
     "self_filter_digits",
     "retrieval",
     "data_engine_digits",
+    "minigpt_v2_digits",
 )
 HEAD = """# Benchmarks
 
@@ -36,11 +39,14 @@ are made on the spot, always the same, and kept in `$VLFILTER_BENCHMARKS` (defau
 
 
 def write_table() -> None:
+    if (RESULTS / "scaling.json").is_file():
+        write_plots()
     parts = [HEAD]
     for name in BENCHMARKS:
         path = RESULTS / f"{name}.json"
         if path.is_file():
             parts.append(section(json.loads(path.read_text()), _purpose(name)))
+            parts += [f"![the curves of {name}](plots/{name}.svg)\n"] * (FOLDER / f"{name}.svg").is_file()
     (RESULTS.parent / "README.md").write_text("\n".join(parts))
 
 

@@ -110,6 +110,11 @@ def style(axes: Sequence[Axes]) -> None:
 
 def _svg(figure: Figure) -> str:
     """As an image and not as markup: nothing in an SVG image is ever run or fetched by a browser."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(draw_svg(figure)).decode()}"
+
+
+def draw_svg(figure: Figure) -> bytes:
+    """The same figure gives the same bytes."""
     from matplotlib import rc_context
 
     style(figure.axes)
@@ -117,7 +122,7 @@ def _svg(figure: Figure) -> str:
     options: dict[str, Any] = {"svg.hashsalt": "vlfilter", "svg.fonttype": "path"}
     with rc_context(options):
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, dpi=110)
-    return f"data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return file.getvalue()
 
 
 def plain(text: str) -> str:
