@@ -23,9 +23,12 @@ S3_OPTIONS: dict[str, Any] = {
 
 @cache
 def _filesystem(protocol: str) -> fsspec.AbstractFileSystem:
-    options = S3_OPTIONS if protocol in ("s3", "s3a") else {}
     try:
-        return fsspec.filesystem(protocol, **options)
+        if protocol in ("s3", "s3a"):
+            from vlfilter.data.s3_session import s3_session
+
+            return fsspec.filesystem(protocol, session=s3_session(), **S3_OPTIONS)
+        return fsspec.filesystem(protocol)
     except (ImportError, ValueError) as error:
         raise VlfilterError(f"storage {protocol!r} is not available: {error}") from error
 
