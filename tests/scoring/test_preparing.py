@@ -22,7 +22,7 @@ from vlfilter.data.decode import Limits
 from vlfilter.data.reader import ShardReader
 from vlfilter.data.samples import RawSample
 from vlfilter.data.shards import list_shards
-from vlfilter.errors import ServerError
+from vlfilter.errors import ServerError, VlfilterError
 from vlfilter.scoring import loaded
 from vlfilter.scoring.base import Portable, Prepared, Scorer, ScorerSettings
 from vlfilter.scoring.batching import BatchRunner
@@ -132,6 +132,13 @@ def test_tables_are_the_same_and_processes_are_kept(tmp_path: Path, monkeypatch:
     assert tables[0].num_rows == len(CAPTIONS) + 2
     again = [BatchRunner(runner.scorer, 100) for runner in runners]
     assert loaded.load_processes(outside, again) is not processes, "another load, other weights"
+
+
+def test_a_preparer_that_cannot_be_pickled_is_told() -> None:
+    telling = Telling(InjectionSuspect(ScorerSettings("")))
+    telling.inner = lambda: None  # type: ignore[assignment]
+    with pytest.raises(VlfilterError, match=r"telling cannot prepare in processes.*use prepare_in threads"):
+        PrepareProcesses([telling], 1, Limits())
 
 
 def test_a_scorer_that_cannot_be_sent_prepares_in_threads(tmp_path: Path) -> None:

@@ -7,18 +7,18 @@ One thread of this process waits for each.
 from __future__ import annotations
 
 import os
-import pickle
 import queue
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import IO, Any
+from multiprocessing.connection import Connection, Pipe
+from multiprocessing.reduction import ForkingPickler
 
 from vlfilter.data.decode import Limits
 from vlfilter.data.samples import RawSample
-from vlfilter.errors import ServerError
+from vlfilter.errors import ServerError, VlfilterError
 from vlfilter.scoring.base import Preparer
 from vlfilter.scoring.pipeline import PreparedSample, prepare_chunk
 
@@ -29,11 +29,19 @@ QUIET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TOKENIZERS_PARALL
 class PrepareProcesses:
     """At most `count` processes, started as they are needed; called in several threads at a time.
 
-    They end with this process, or when nobody holds them any more. One that dies is replaced.
+    They end with this process, or when nobody holds them any more. One that dies is replaced. Raises `VlfilterError`
+    for a preparer that cannot be pickled.
     """
 
     def __init__(self, preparers: Sequence[Preparer], count: int, limits: Limits):
-        self._setup = pickle.dumps((tuple(preparers), limits))
+        try:
+            self._setup = bytes(ForkingPickler.dumps((tuple(preparers), limits)))
+        except Exception as error:  # whatever a scorer's own parts raise
+            names = ", ".join(preparer.name for preparer in preparers)
+            raise VlfilterError(
+                f"{names} cannot prepare in processes, as its preparer cannot be pickled ({error}): "
+                "use prepare_in threads."
+            ) from error
         self._free: queue.LifoQueue[_Process | None] = queue.LifoQueue()
         for _ in range(count):
             self._free.put(None)
@@ -44,7 +52,7 @@ class PrepareProcesses:
         try:
             process = process or _Process(self._setup)
             return process.ask(raws)
-        except (EOFError, OSError, pickle.UnpicklingError) as error:
+        except (EOFError, OSError) as error:
             ended, process = process, None
             raise ServerError(
                 f"a process died while it prepared the samples {raws[0].key!r} to {raws[-1].key!r} "
@@ -56,26 +64,24 @@ class PrepareProcesses:
 
 class _Process:
     def __init__(self, setup: bytes):
+        self._pipe, there = Pipe()
         env = {**os.environ, **QUIET, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        command = [sys.executable, "-m", __name__]
-        popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)  # noqa: S603 - ours
-        assert popen.stdin is not None
-        assert popen.stdout is not None
-        self._popen, self._input, self._output = popen, popen.stdin, popen.stdout
-        self._input.write(setup)
+        command = [sys.executable, "-m", __name__, str(there.fileno())]
+        with there:
+            self._popen = subprocess.Popen(  # noqa: S603 - this very module
+                command, stdin=subprocess.DEVNULL, env=env, pass_fds=[there.fileno()]
+            )
+        self._pipe.send_bytes(setup)
 
     def ask(self, raws: Sequence[RawSample]) -> list[PreparedSample]:
-        pickle.dump(raws, self._input, pickle.HIGHEST_PROTOCOL)
-        self._input.flush()
-        answer: list[PreparedSample] = pickle.load(self._output)  # noqa: S301 - from our own process
+        self._pipe.send(raws)
+        answer: list[PreparedSample] = self._pipe.recv()
         return answer
 
     def end(self) -> int:
         """The exit status; negative for a signal."""
+        self._pipe.close()
         self._popen.kill()
-        for pipe in (self._input, self._output):
-            with suppress(OSError):  # the rest of a request has no reader any more
-                pipe.close()
         return self._popen.wait()
 
     def __del__(self) -> None:
@@ -83,20 +89,14 @@ class _Process:
             self.end()
 
 
-def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
-    """What a process does: preparers and limits come first, then samples until the input closes."""
-    preparers, limits = pickle.load(requests)  # noqa: S301 - from the process that started this one
-    while True:
-        try:
-            raws: Any = pickle.load(requests)  # noqa: S301
-        except EOFError:
-            return
-        pickle.dump(prepare_chunk(raws, preparers, limits), answers, pickle.HIGHEST_PROTOCOL)
-        answers.flush()
+def serve(pipe: Connection) -> None:
+    """What a process does: preparers and limits come first, then samples until the other end closes."""
+    preparers, limits = pipe.recv()
+    with suppress(EOFError, ConnectionError):
+        while True:
+            pipe.send(prepare_chunk(pipe.recv(), preparers, limits))
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, whose end ends this
-    with os.fdopen(os.dup(1), "wb") as replies:
-        os.dup2(2, 1)  # whatever prints must not get between the answers
-        serve(sys.stdin.buffer, replies)
+    serve(Connection(int(sys.argv[1])))
