@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -13,13 +14,15 @@ from benchmarks.markers import fill
 from benchmarks.self_filter_digits import NAMES
 from benchmarks.table import BENCHMARKS, number
 
-OWN_TABLE = "self_filter_digits"
+OWN_TABLES = ("self_filter_digits", "data_engine_digits", "minigpt_v2_digits")
 
 
 def figures() -> str:
     """One row a measured line of every result."""
     rows = ["| benchmark | what | measured | target | beside |", "|---|---|---|---|---|"]
-    for path in (path for name in BENCHMARKS if name != OWN_TABLE and (path := RESULTS / f"{name}.json").is_file()):
+    for path in (
+        path for name in BENCHMARKS if name not in OWN_TABLES and (path := RESULTS / f"{name}.json").is_file()
+    ):
         result: dict[str, Any] = json.loads(path.read_text())
         for line in result["lines"]:
             beside = f"{number(line['baseline'])} ({line['baseline_name']})" if line["baseline"] is not None else ""
@@ -33,22 +36,49 @@ def figures() -> str:
 
 def selections() -> str:
     """One row a way of selecting, mean and standard deviation over the seeds."""
-    result: dict[str, Any] = json.loads((RESULTS / f"{OWN_TABLE}.json").read_text())
     rows = ["| selected | wrong answers | near-copies | accuracy after tuning |", "|---|---:|---:|---:|"]
     for name, words in NAMES.items():
-        found = [seed[name] for seed in result["details"]["seeds"]]
+        found = [seed[name] for seed in details("self_filter_digits")["seeds"]]
         cells = [[100 * one[what] for one in found] for what in ("wrong", "copies", "accuracy")]
-        rows.append(
-            f"| {words} | " + " | ".join(f"{mean(values):.1f} % ± {stdev(values):.1f}" for values in cells) + " |"
-        )
+        rows.append(f"| {words} | " + " | ".join(map(spread, cells)) + " |")
     return "\n".join(rows)
+
+
+def rounds() -> str:
+    """Weak and other types before and after each round, the engine's questions beside evenly spread ones."""
+    seeds = details("data_engine_digits")["seeds"]
+    rows = ["| types | questions | before | after round 1 | after round 2 |", "|---|---|---:|---:|---:|"]
+    for what, named in (("weak", "the two weak ones"), ("others", "the four others")):
+        for arm, words in (("engine", "the engine's"), ("even", "as many, spread evenly")):
+            cells = [spread([seed[arm][number][what] for seed in seeds]) for number in range(3)]
+            rows.append(f"| {named} | {words} | " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def formats() -> str:
+    """What a trained model gets right in each benchmark's format, itself untrained and the best constants beside."""
+    found = details("minigpt_v2_digits")["found"]
+    rows = ["| in the format of | trained | untrained | best constant answers |", "|---|---:|---:|---:|"]
+    for name, words in (("seed", "SEED-Bench"), ("okvqa", "OK-VQA"), ("vsr", "VSR")):
+        cells = [spread([one[who][name] for one in found]) for who in ("trained", "untrained", "constant")]
+        rows.append(f"| {words} | " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def details(name: str) -> Any:
+    return json.loads((RESULTS / f"{name}.json").read_text())["details"]
+
+
+def spread(values: Sequence[float]) -> str:
+    return f"{mean(values):.1f} % ± {stdev(values):.1f}"
 
 
 def main() -> None:
     readme = ROOT / "README.md"
     text = fill(readme.read_text(), "figures", figures())
-    if "begin:selections" in text:
-        text = fill(text, "selections", selections())
+    for name, table in (("selections", selections), ("rounds", rounds), ("formats", formats)):
+        if f"begin:{name}" in text:
+            text = fill(text, name, table())
     if len(sys.argv) > 1:
         demo = Path(sys.argv[1], "demo.md").read_text()
         text = fill(text, "demo", demo.replace("### ", "**").replace("\n\n|", "**\n\n|"))
