@@ -98,7 +98,7 @@ def table_states(
         with ThreadPoolExecutor(THREADS) as pool:
             return list(pool.map(look, shards))
     versions = list_tables(output, scorer)
-    known = read_footers(output, scorer, versions)
+    known = read_footers(output, scorer, versions, shards)
     unknown = [shard for shard in shards if shard.name in versions and shard.name not in known]
     with ThreadPoolExecutor(THREADS) as pool:
         opened = {state.shard.name: state for state in pool.map(look, unknown)}
