@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
-from vlfilter.data.samples import ImageText, Interleaved
+from vlfilter.data.samples import ImageText, Interleaved, SampleError, Status
 from vlfilter.errors import VlfilterError
 
 GROUP = "vlfilter.scorers"
@@ -70,6 +70,13 @@ class Scorer(Protocol):
         Each score is a pure function of its own sample: batch neighbours never change it.
         """
         ...
+
+
+def one_pair(content: ImageText | Interleaved, name: str) -> ImageText:
+    """The content, for a scorer that takes no documents. Raises `SampleError` for one."""
+    if not isinstance(content, ImageText):
+        raise SampleError(Status.UNSUPPORTED, f"{name} needs one image with one caption, not a document")
+    return content
 
 
 class Preparer(Protocol):

@@ -14,7 +14,7 @@ from vlfilter.errors import VlfilterError
 from vlfilter.models.clip_source import clip_source
 from vlfilter.models.clip_text import CaptionTokens
 from vlfilter.models.preprocess import ImageSettings, to_pixels
-from vlfilter.scoring.base import Prepared, ScorerSettings
+from vlfilter.scoring.base import Prepared, ScorerSettings, one_pair
 from vlfilter.scoring.options import COMPAT, DTYPES, choose, refuse_options
 
 if TYPE_CHECKING:
@@ -40,10 +40,9 @@ class ClipPreparer:
     patches: int
 
     def prepare(self, content: ImageText | Interleaved) -> Prepared:
-        if not isinstance(content, ImageText):
-            raise SampleError(Status.UNSUPPORTED, f"{self.name} needs one image with one caption, not a document")
-        ids, truncated = self.tokens(content.caption)
-        return Prepared(self.patches + len(ids), _Payload(to_pixels(content.image, self.images), ids, truncated))
+        pair = one_pair(content, self.name)
+        ids, truncated = self.tokens(pair.caption)
+        return Prepared(self.patches + len(ids), _Payload(to_pixels(pair.image, self.images), ids, truncated))
 
 
 class ClipScore:

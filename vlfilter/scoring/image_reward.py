@@ -14,7 +14,7 @@ from vlfilter.errors import VlfilterError
 from vlfilter.models.image_reward_source import reward_source
 from vlfilter.models.preprocess import ImageSettings, to_pixels
 from vlfilter.models.wordpiece import WordPieces
-from vlfilter.scoring.base import Prepared, ScorerSettings
+from vlfilter.scoring.base import Prepared, ScorerSettings, one_pair
 from vlfilter.scoring.options import COMPAT, DTYPES, choose, refuse_options
 
 if TYPE_CHECKING:
@@ -41,10 +41,9 @@ class ImageRewardPreparer:
     tokens: int
 
     def prepare(self, content: ImageText | Interleaved) -> Prepared:
-        if not isinstance(content, ImageText):
-            raise SampleError(Status.UNSUPPORTED, f"{self.name} needs one image with one caption, not a document")
-        ids, length, truncated = self.words(content.caption)
-        return Prepared(self.tokens, _Payload(to_pixels(content.image, self.images), ids, length, truncated))
+        pair = one_pair(content, self.name)
+        ids, length, truncated = self.words(pair.caption)
+        return Prepared(self.tokens, _Payload(to_pixels(pair.image, self.images), ids, length, truncated))
 
 
 class ImageRewardScore:

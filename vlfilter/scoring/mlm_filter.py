@@ -16,9 +16,9 @@ from vlfilter.models.folders import hub_file, local_folder, model_folder, read_j
 from vlfilter.models.locate import VisionSource, VisionWeights, check_vlm_folder, vision_source
 from vlfilter.models.preprocess import ImageSettings
 from vlfilter.models.quantize import check_quantize
-from vlfilter.scoring.base import Prepared, ScorerSettings
+from vlfilter.scoring.base import Prepared, ScorerSettings, one_pair
 from vlfilter.scoring.mlm_filter_columns import expected_columns, greedy_columns, score_columns
-from vlfilter.scoring.mlm_filter_prepare import MlmFilterPreparer, Payload, unsupported
+from vlfilter.scoring.mlm_filter_prepare import MlmFilterPreparer, Payload
 from vlfilter.scoring.mlm_filter_prompts import METRICS, read_metrics
 from vlfilter.scoring.mlm_filter_text import Asker, caption_room
 from vlfilter.scoring.numbers import NumberTree, space_token
@@ -250,16 +250,15 @@ class MlmFilter:
     def prepare(self, content: ImageText | Interleaved) -> Prepared:
         if self._server is None:
             return self._preparer().prepare(content)
-        if not isinstance(content, ImageText):
-            raise unsupported(self.name)
-        return self._server.prepare(content)
+        return self._server.prepare(one_pair(content, self.name))
 
     def preparer(self) -> MlmFilterPreparer | None:
         """None when the model runs in a server: this process has time then."""
         return None if self._server is not None else self._preparer()
 
     def _preparer(self) -> MlmFilterPreparer:
-        return MlmFilterPreparer(self.name, self._asker, self.loaded.images, len(self._tree.nodes))
+        images = self.loaded.images
+        return MlmFilterPreparer(self.name, self._asker, images, len(self._tree.nodes))
 
     def score(self, batch: Sequence[Prepared]) -> dict[str, Sequence[Any]]:
         if self._server is not None:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vlfilter.data.samples import ImageText, Interleaved, SampleError, Status
+from vlfilter.data.samples import ImageText, Interleaved
 from vlfilter.models.preprocess import ImageSettings, to_pixels
-from vlfilter.scoring.base import Prepared
+from vlfilter.scoring.base import Prepared, one_pair
 from vlfilter.scoring.mlm_filter_text import Asker, Questions
 
 
@@ -28,13 +28,8 @@ class MlmFilterPreparer:
     nodes: int
 
     def prepare(self, content: ImageText | Interleaved) -> Prepared:
-        if not isinstance(content, ImageText):
-            raise unsupported(self.name)
-        questions = self.asker.ask(content.caption)
+        pair = one_pair(content, self.name)
+        questions = self.asker.ask(pair.caption)
         lanes = sum(len(lane) for lane in questions.lanes) + len(questions.lanes) * self.nodes
         tokens = len(questions.prefix) + self.asker.image_tokens - 1 + lanes
-        return Prepared(tokens, Payload(questions, to_pixels(content.image, self.images)))
-
-
-def unsupported(name: str) -> SampleError:
-    return SampleError(Status.UNSUPPORTED, f"{name} needs one image with one caption, not a document")
+        return Prepared(tokens, Payload(questions, to_pixels(pair.image, self.images)))
