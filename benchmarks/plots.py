@@ -36,9 +36,8 @@ def scaling(told: Mapping[str, Any]) -> bytes:
     _line(select_memory, told["select"], "peak_mb", "")
     _name(select_wall, "rows selected from", "seconds")
     _name(select_memory, "rows selected from", "peak MB")
-    for axes in (wall, select_wall):
-        axes.set_yscale("log")
-    for axes in (memory, select_memory):
+    wall.set_yscale("log")
+    for axes in (memory, select_wall, select_memory):
         axes.set_ylim(bottom=0)
     workers.bar(list(told["workers"]), list(told["workers"].values()), width=0.5)
     _name(workers, "workers", "samples/s, tiny CLIP", log=False)
