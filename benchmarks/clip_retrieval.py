@@ -2,47 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from benchmarks.harness import Measured, cache_folder, run_program
+from benchmarks.environments import environment
+from benchmarks.harness import Measured, run_program
 
 REQUIREMENTS = Path(__file__).with_name("requirements-clip-retrieval.txt")
-DOWNLOAD_SECONDS = 1800
-
-
-def environment() -> Path:
-    """A virtual environment with the pinned versions, made once (some GB); returns its folder."""
-    folder = cache_folder() / "clip-retrieval-2.45.0"
-    done = folder / "installed"
-    if done.is_file() and done.read_text() == REQUIREMENTS.read_text():
-        return folder
-    shutil.rmtree(folder, ignore_errors=True)
-    python = str(folder / "bin" / "python")
-    uv = _uv()
-    if uv:
-        subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, str(folder)], check=True)
-        install = [*uv, "pip", "install", "--quiet", "--python", python]
-    else:
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        install = [python, "-m", "pip", "install", "--quiet"]
-    subprocess.run([*install, "-r", str(REQUIREMENTS)], check=True, timeout=DOWNLOAD_SECONDS)
-    done.write_text(REQUIREMENTS.read_text())
-    return folder
-
-
-def _uv() -> list[str]:
-    if importlib.util.find_spec("uv"):
-        return [sys.executable, "-m", "uv"]
-    found = shutil.which("uv")
-    return [found] if found else []
+NAME = "clip-retrieval-2.45.0"
 
 
 def run_clip_retrieval(tars: list[Path], model: Path, output: Path, workers: int) -> Measured:
@@ -50,7 +20,7 @@ def run_clip_retrieval(tars: list[Path], model: Path, output: Path, workers: int
     names = ",".join(tar.stem for tar in tars)
     pattern = f"{tars[0].parent}/{{{names}}}.tar" if len(tars) > 1 else str(tars[0])
     command = [
-        str(environment() / "bin" / "clip-retrieval"), "inference",
+        str(environment(NAME, REQUIREMENTS) / "bin" / "clip-retrieval"), "inference",
         "--input_dataset", pattern,
         "--output_folder", str(output),
         "--input_format", "webdataset",
@@ -82,7 +52,7 @@ def scores(output: Path) -> dict[str, float]:
 def exact_scores(tars: list[Path], model: Path, output: Path) -> dict[str, float]:
     """Cosine by key in float32, by clip-retrieval's own reader, preprocessing, tokenizer and model."""
     program = Path(__file__).with_name("programs") / "clip_retrieval_scores.py"
-    python = str(environment() / "bin" / "python")
+    python = str(environment(NAME, REQUIREMENTS) / "bin" / "python")
     run_program([python, str(program), f"hf_clip:{model}", str(output), *map(str, tars)])
     found: dict[str, float] = json.loads(output.read_text())
     return found

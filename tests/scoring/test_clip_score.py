@@ -70,6 +70,7 @@ def test_it_is_a_scorer(hf: ClipScore) -> None:
 
 
 def test_equals_transformers(hf: ClipScore, hf_folder: Path) -> None:
+    assert json.loads((hf_folder / "config.json").read_text())["architectures"] == ["CLIPModel"]
     model = CLIPModel.from_pretrained(hf_folder).eval()
     texts = CLIPTokenizer.from_pretrained(hf_folder)(CAPTIONS, padding=True, truncation=True, return_tensors="pt")
     images = CLIPImageProcessorPil.from_pretrained(hf_folder)(IMAGES, return_tensors="pt")

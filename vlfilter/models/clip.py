@@ -137,6 +137,7 @@ def save_clip(path: str | Path, model: Any, tokenizer: TextTokenizer, images: Im
         raise VlfilterError(f"{target} exists already: remove it, or choose another folder for the checkpoint.")
     target.mkdir(parents=True, exist_ok=True)
     write_weights(target, model.state_dict())
+    model.config.architectures = ["CLIPModel"]  # by which other tools find the class
     model.config.save_pretrained(target)
     tokenizer.hf.save_pretrained(target)
     config = preprocessor_config(images)
