@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import pickle
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,9 @@ def test_tables_are_the_same_and_processes_are_kept(tmp_path: Path, monkeypatch:
     assert tables[0].num_rows == len(CAPTIONS) + 2
     again = [BatchRunner(runner.scorer, 100) for runner in runners]
     assert loaded.load_processes(outside, again) is not processes, "another load, other weights"
+    gone = weakref.ref(again.pop())
+    gc.collect()
+    assert gone() is None, "processes keep no weights from being freed"
 
 
 def test_a_preparer_that_cannot_be_pickled_is_told() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Sequence
 
 from vlfilter.data.decode import Limits
@@ -22,7 +23,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _lock = threading.Lock()
 _kept: dict[str, tuple[str, BatchRunner | VlfilterError]] = {}
-_processes: dict[tuple[int, tuple[str, ...]], tuple[list[BatchRunner], PrepareProcesses | None]] = {}
+# Runners by weak references: who keeps them keeps their weights.
+_processes: dict[tuple[int, tuple[str, ...]], tuple[list[weakref.ref[BatchRunner]], PrepareProcesses | None]] = {}
 
 
 def load_runners(params: ScoreParams, names: Sequence[str]) -> list[BatchRunner]:
@@ -55,11 +57,11 @@ def load_processes(params: ScoreParams, runners: Sequence[BatchRunner]) -> Prepa
     place = (params.workers, tuple(runner.scorer.name for runner in runners))
     with _lock:
         known = _processes.get(place)
-        if known is None or any(one is not other for one, other in zip(known[0], runners, strict=True)):
+        if known is None or any(one() is not other for one, other in zip(known[0], runners, strict=True)):
             preparers = [_preparer(runner.scorer) for runner in runners]
             portable = [preparer for preparer in preparers if preparer is not None]
             made = PrepareProcesses(portable, params.workers, Limits()) if len(portable) == len(preparers) else None
-            known = _processes[place] = (list(runners), made)
+            known = _processes[place] = ([weakref.ref(runner) for runner in runners], made)
         return known[1]
 
 
