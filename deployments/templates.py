@@ -40,7 +40,8 @@ def docker(gpu: bool, environment: Mapping[str, str]) -> Template:
     limits: Template = {
         "user": str(UID),
         "read_only": True,
-        "tmpfs": {"/tmp": "rw,size=8g"},  # noqa: S108 - in the container
+        # exec: triton and DeepSpeed load what they compile there
+        "tmpfs": {"/tmp": "rw,exec,mode=1777,size=8g"},  # noqa: S108 - in the container
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges:true"],
         "shm_size": "{{ shared_memory }}",
