@@ -29,10 +29,15 @@ class Asked:
         return "?" not in self.path and self.path.count("/") >= 2
 
 
-# None, or what goes wrong: "503" (not passed on), "lost" (done there, answered with 503), "reset" (after half of the
-# body), "short" (half of the body, its length to match), "long-promise" (a length that is never reached), "slow" (in
-# small pieces), "stale" (a listing without its last entry), "gone" (404)
+# None, or what goes wrong: "503" or "broken" (a reset), neither passed on, "lost" (done there, answered with 503),
+# "reset" (after half of the body), "short" (half of the body, its length to match), "long-promise" (a length that is
+# never reached), "slow" (in small pieces), "stale" (a listing without its last entry), "gone" (404)
 Fault = Callable[[Asked], str | None]
+
+
+def every_tenth(asked: Asked) -> str | None:
+    """A 503 and a broken connection in turns."""
+    return ("503", "broken")[asked.number // 10 % 2] if asked.number % 10 == 9 else None
 
 
 @dataclass
@@ -76,6 +81,9 @@ class _Handler(BaseHTTPRequestHandler):
             asked = Asked(len(self.proxy.seen), self.command, self.path)
             fault = self.proxy.fault(asked)
             self.proxy.seen.append((asked, fault))
+        if fault == "broken":
+            self._reset()
+            return
         if fault in ("503", "gone"):
             status, data = (503, SLOW_DOWN) if fault == "503" else (404, b"<Error><Code>NoSuchKey</Code></Error>")
             self._send(status, [("Content-Type", "application/xml")], b"" if self.command == "HEAD" else data)
@@ -143,6 +151,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         if promised is not None:
-            if reset:  # the other end sees a reset, not an end
-                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            if reset:
+                self._reset()
             self.close_connection = True
+
+    def _reset(self) -> None:
+        """The other end sees a reset, not an end."""
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close_connection = True

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 import s3fs
 
+from tests.faults.s3_proxy import S3Proxy, every_tenth
 from tests.helpers import pairs, tar_bytes
 from tests.operations import FINAL, ROOT, Operator, Program, descendants, kill
-from tests.recovery.faulty_proxy import FaultyProxy
 from tests.recovery.services import S3, Postgres, PrefectServer, postgres_programs
 from tests.toy import NAME
 from vlfilter.scoring.params import Dispatch, ScoreParams
@@ -94,10 +94,11 @@ class World:
 
 
 @contextmanager
-def world(folder: Path) -> Iterator[tuple[World, FaultyProxy]]:
+def world(folder: Path) -> Iterator[tuple[World, S3Proxy]]:
     with ExitStack() as stack:
         s3 = stack.enter_context(S3(folder))
-        proxy = stack.enter_context(FaultyProxy(s3.url))
+        proxy = S3Proxy(s3.url, every_tenth)
+        stack.callback(proxy.stop)
         database = stack.enter_context(Postgres())
         server = stack.enter_context(PrefectServer(folder, database.url))
         keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
@@ -157,10 +158,10 @@ def test_twenty_kills(tmp_path: Path) -> None:
                 here.operator.retry(parent)
             assert time.monotonic() < deadline, f"{done} tables, {len(blows)} blows left, {run['state']}"
             time.sleep(0.3)
-        print(f"retries pressed: {retries}; requests spoiled: {proxy.failed}", flush=True)
+        print(f"retries pressed: {retries}; requests spoiled: {len(proxy.faults())}", flush=True)
 
         assert blows == []
-        assert proxy.failed > SHARDS // 10
+        assert len(proxy.faults()) > SHARDS // 10
         assert zombies_were_found(here.operator)
         check_tables(here, params)
 
