@@ -22,7 +22,7 @@ def write_plots() -> None:
 
 
 def scaling(told: Mapping[str, Any]) -> bytes:
-    """Three panels: wall and peak memory of a run by shards, the same of a selection by rows, workers."""
+    """Five panels: wall and peak memory of a run by shards, the same of a selection by rows, workers."""
     figure = new_figure(10, 5.6)
     (wall, memory, workers), (select_wall, select_memory, empty) = figure.subplots(2, 3)
     empty.set_axis_off()

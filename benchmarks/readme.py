@@ -37,8 +37,9 @@ def figures() -> str:
 def selections() -> str:
     """One row a way of selecting, mean and standard deviation over the seeds."""
     rows = ["| selected | wrong answers | near-copies | accuracy after tuning |", "|---|---:|---:|---:|"]
+    seeds = details("self_filter_digits")["seeds"]
     for name, words in NAMES.items():
-        found = [seed[name] for seed in details("self_filter_digits")["seeds"]]
+        found = [seed[name] for seed in seeds]
         cells = [[100 * one[what] for one in found] for what in ("wrong", "copies", "accuracy")]
         rows.append(f"| {words} | " + " | ".join(map(spread, cells)) + " |")
     return "\n".join(rows)

@@ -77,11 +77,12 @@ def _score(fields: dict[str, Any]) -> float:
 def select_curve(scratch: Path) -> dict[int, Measured]:
     """By rows."""
     found = {}
+    tables = make_tables()
     for count in TABLES:
         folder = scratch / f"tables-{count}"
         for scorer in ("clip_score", "unifilter"):
             (folder / scorer).mkdir(parents=True)
-            for table in sorted((make_tables() / scorer).glob("*.parquet"))[:count]:
+            for table in sorted((tables / scorer).glob("*.parquet"))[:count]:
                 os.link(table, folder / scorer / table.name)
         command = python("benchmarks.programs.select_rows", "vlfilter", str(folder), str(scratch / f"{count}.npy"))
         found[count * ROWS] = run_program(command)[0]
@@ -89,7 +90,6 @@ def select_curve(scratch: Path) -> dict[int, Measured]:
 
 
 def run() -> bool:
-    make_tables()
     with scratch_folder("scaling") as place:
         scratch = Path(place)
         shards, workers, selected = shard_curve(scratch), worker_curve(scratch), select_curve(scratch)

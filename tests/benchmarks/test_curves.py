@@ -31,6 +31,7 @@ def test_torch_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_picture_shows_every_curve_and_is_the_same_each_time() -> None:
     picture = plots.scaling(TOLD)
     assert picture == plots.scaling(TOLD)
-    more = TOLD | {"workers": {"1": 100.0, "2": 300.0}}
-    assert picture != plots.scaling(more)
+    other = {"10000": WALL, "100000": {"wall_s": 9.0, "peak_mb": 900.0}}
+    changed = {"shards": {"engine": {"10": WALL, "100": WALL}}, "workers": {"1": 100.0, "2": 300.0}, "select": other}
+    assert all(picture != plots.scaling(TOLD | {name: curve}) for name, curve in changed.items())
     assert picture.startswith(b"<?xml")

@@ -112,7 +112,7 @@ def test_a_process_that_dies_costs_one_try(hf_folder: Path, tmp_path: Path) -> N
     assert isinstance(processes(good)[0].inputs[0], Prepared)
 
 
-def test_tables_are_the_same_and_processes_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_are_the_same_and_processes_are_kept(tmp_path: Path) -> None:
     path = tar(tmp_path, CAPTIONS)
     params = ScoreParams(
         shards=str(path), output=str(tmp_path / "out"), scorer=["unifilter"], workers=2, device="cpu",

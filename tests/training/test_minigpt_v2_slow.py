@@ -10,11 +10,9 @@ import torch
 
 from tests.models import minigpt
 from tests.training import mixed, small
-from tests.training.test_finetune_slow import curve, killing
-from vlfilter.errors import VlfilterError
-from vlfilter.training.launch import finetune
+from tests.training.test_finetune_slow import curve
+from tests.training.test_mixture_slow import killed_and_resumed
 from vlfilter.training.minigpt_v2 import export_minigpt_v2
-from vlfilter.training.run_folder import last_complete
 from vlfilter.training.settings import train_settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -32,15 +30,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path, zero: s
         "processes": 2, "learning_rate": 5e-3,
     }  # fmt: skip
     whole, killed = (train_settings(told | {"output": str(tmp_path / name)}, "minigpt_v2_tiny") for name in ("w", "k"))
-    first = finetune(whole)
-    with killing(rank=1, step=6), pytest.raises(VlfilterError, match="Start it again to go on"):
-        finetune(killed)  # in the second epoch
-    found = last_complete(tmp_path / "k" / "checkpoints")
-    assert found is not None
-    second = finetune(killed)
-    assert second.resumed_from == found[0] >= 4
-    assert [row["step"] for row in curve(killed)] == list(range(1, 9))
-    assert curve(killed) == curve(whole), "losses, rates and samples of each data set"
+    first, second = killed_and_resumed(whole, killed)
     assert curve(whole)[-1]["loss"] < curve(whole)[0]["loss"]
     files = [export_minigpt_v2(str(run.model), str(tmp_path / f"{i}.pth")) for i, run in enumerate((first, second))]
     ours, theirs = (torch.load(file, weights_only=True)["model"] for file in files)

@@ -26,7 +26,7 @@ FILE = ".footers.parquet"  # hidden, so that nobody takes it for a shard's table
 Known = dict[str, tuple[str, Footer]]  # shard name → (the table's version, its footer)
 
 
-def read_footers(output: str, scorer: str, versions: Mapping[str, str], shards: Iterable[Shard] = ()) -> Known:
+def read_footers(output: str, scorer: str, versions: Mapping[str, str], shards: Iterable[Shard]) -> Known:
     """The footers that are kept, of those tables that still have the same version. `shards` are shared where they are
     the same: with 100,000 tables what they have in common is most of the memory."""
     try:
@@ -37,9 +37,9 @@ def read_footers(output: str, scorer: str, versions: Mapping[str, str], shards: 
             for row in batch.to_pylist():
                 if versions.get(row["name"]) == row["version"]:
                     fields = json.loads(row["footer"])
-                    shard, warnings = Shard(**fields.pop("shard")), tuple(fields.pop("warnings"))
+                    kept, warnings = Shard(**fields.pop("shard")), tuple(fields.pop("warnings"))
                     fields |= {name: sys.intern(fields[name]) for name in ("scorer", "fingerprint")}
-                    shard = same.get(shard, shard)
+                    shard = same.get(kept, kept)
                     footer = Footer(**fields, shard=shard, warnings=warnings, parts=parts(row["parts"]))
                     known[row["name"]] = (versions[row["name"]], footer)
         return known

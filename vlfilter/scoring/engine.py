@@ -43,7 +43,7 @@ class StoppedError(VlfilterError):
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
     """`workers` threads decode beside the model; `limits` cap what one sample may cost. With `processes` the threads
-    only wait for those."""
+    only wait for those, which have limits of their own."""
 
     workers: int = 2
     limits: Limits = field(default_factory=Limits)

@@ -52,7 +52,7 @@ def load_runners(params: ScoreParams, names: Sequence[str]) -> list[BatchRunner]
 def load_processes(params: ScoreParams, runners: Sequence[BatchRunner]) -> PrepareProcesses | None:
     """The processes that prepare for these runners, kept like them; None where threads do: on a CPU, which the model
     needs for itself, or where a scorer cannot prepare elsewhere."""
-    if not in_processes(params):
+    if not _in_processes(params):
         return None
     place = (params.workers, tuple(runner.scorer.name for runner in runners))
     with _lock:
@@ -65,7 +65,7 @@ def load_processes(params: ScoreParams, runners: Sequence[BatchRunner]) -> Prepa
         return known[1]
 
 
-def in_processes(params: ScoreParams) -> bool:
+def _in_processes(params: ScoreParams) -> bool:
     if params.prepare_in != "auto":
         return params.prepare_in == "processes"
     if "torch" not in sys.modules:  # no model runs here

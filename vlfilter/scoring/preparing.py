@@ -22,6 +22,7 @@ from vlfilter.errors import ServerError, VlfilterError
 from vlfilter.scoring.base import Preparer
 from vlfilter.scoring.pipeline import PreparedSample, prepare_chunk
 
+GRACE_S = 2.0
 # One thread each: there are as many processes as cores to use.
 QUIET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
@@ -79,10 +80,13 @@ class _Process:
         return answer
 
     def end(self) -> int:
-        """The exit status; negative for a signal."""
+        """The exit status; negative for a signal. With its pipe closed it ends by itself, or else it must."""
         self._pipe.close()
-        self._popen.kill()
-        return self._popen.wait()
+        try:
+            return self._popen.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            return self._popen.wait()
 
     def __del__(self) -> None:
         with suppress(AttributeError):  # it never started
