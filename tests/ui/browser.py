@@ -17,6 +17,8 @@ IMAGES = Path(__file__).parent.parent.parent / "docs" / "images"
 SIZE = (1440, 900)
 PATIENCE_MS = 180_000  # for a page on a busy machine
 DEBOUNCE_MS = 1200  # the form takes over what was typed a moment later; what is submitted before is the old value
+BUSY = 503
+PRESSES = 20  # of Submit, while SQLite is busy: Prefect's own clients try again after a 503, its UI leaves it to people
 
 
 def chromium() -> str | None:
@@ -37,7 +39,11 @@ def open_ui(url: str) -> Iterator[Ui]:
         page.set_default_timeout(PATIENCE_MS)
         elsewhere = re.compile(rf"^(?!{re.escape(url)}|data:|blob:)")
         page.route(elsewhere, lambda route: route.abort())  # nothing leaves this machine
-        yield Ui(page, url)
+        try:
+            yield Ui(page, url)
+        except BaseException as error:
+            error.add_note(f"The page, {page.url}, showed:\n{page.inner_text('body')}")
+            raise
         browser.close()
 
 
@@ -75,9 +81,17 @@ class Ui:
         self.field(title, "div[contains(@class, 'cm-content')]").click()
         self.page.keyboard.insert_text(text)
 
-    def submit(self) -> None:
-        self.page.wait_for_timeout(DEBOUNCE_MS)
-        self.button("Submit").click()
+    def submit(self) -> str:
+        """Press until the server takes the form, and return the id of the run that it made."""
+        for _ in range(PRESSES):
+            self.page.wait_for_timeout(DEBOUNCE_MS)
+            with self.page.expect_response(re.compile("/create_flow_run$")) as told:
+                self.button("Submit").click()
+            answer = told.value
+            if answer.status != BUSY:
+                assert answer.ok, answer.text()
+                return str(answer.json()["id"])
+        raise AssertionError(f"the server was busy {PRESSES} times")
 
     def open_artifact(self, key: str) -> None:
         """From a run's page: the card leads to all of this key, and that to the newest one."""
