@@ -38,11 +38,11 @@ from vlfilter.scoring.mlm_filter_prompts import METRICS
 
 CORES = len(os.sched_getaffinity(0))
 CASES = {
-    "unifilter": Case("unifilter", "unifilter_qwen2.5_1.5b", "bfloat16", "cuda", (2, 1000), 32768, CORES // 2, 2,
+    "unifilter": Case("unifilter", "unifilter_qwen2.5_1.5b", "bfloat16", "cuda", (4, 1000), 32768, CORES, 2,
                       "unifilter_loop", (1, 1000)),
-    "clip_score": Case("clip_score", "clip_vit_l_14", "bfloat16", "cuda", (8, 1000), 65536, CORES // 2, 2,
-                       "clip_loop", (8, 1000)),
-    "mlm_filter": Case("mlm_filter", "mlm_filter_qwen2.5_1.5b", "bfloat16", "cuda", (1, 1000), 32768, CORES // 2, 2,
+    "clip_score": Case("clip_score", "clip_vit_l_14", "bfloat16", "cuda", (16, 1000), 65536, CORES, 2,
+                       "clip_loop", (4, 1000)),
+    "mlm_filter": Case("mlm_filter", "mlm_filter_qwen2.5_1.5b", "bfloat16", "cuda", (2, 1000), 32768, CORES, 2,
                        "mlm_filter_loop", (1, 64)),
 }  # fmt: skip
 FEW = {"unifilter": (1, 8), "clip_score": (1, 64), "mlm_filter": (1, 4)}  # shards and samples for the CPU to check
@@ -76,14 +76,14 @@ def correct(scratch: Path) -> Found:
 
 
 def host(scratch: Path) -> Found:
-    """Samples a second that all cores make ready, in one process and in four."""
+    """Samples a second that all cores make ready for one run and for four."""
     found: Found = {}
     for name, case in CASES.items():
-        for processes in (1, 4):
-            few = replace(case, shards=(1, 1000))
-            parameters = few.parameters(scratch, device="cpu", workers=max(1, CORES // processes))
-            command = python("benchmarks.programs.prepare_rate", json.dumps(parameters), str(processes))
-            found[f"{name}_{processes}"] = last_json(run_program(command)[1])["samples_per_s"]
+        for runs in (1, 4):
+            few = replace(case, shards=(1, 1000), workers=max(1, CORES // runs))
+            parameters = few.parameters(scratch, device="cpu", prepare_in="processes")
+            command = python("benchmarks.programs.prepare_rate", json.dumps(parameters), str(runs))
+            found[f"{name}_{runs}"] = last_json(run_program(command)[1])["samples_per_s"]
     return found
 
 
@@ -135,9 +135,7 @@ def lines(found: Found) -> list[Line]:
             rate = found["host"][f"{name}_4"]
             gpu = found.get(name, {}).get("bare_samples_per_s")
             beside = {"baseline": round(gpu, 1), "baseline_name": "the bare forward of one GPU"} if gpu else {}
-            made.append(
-                Line(f"{name}: made ready by {CORES} cores, four processes", round(rate), "samples/s", **beside)
-            )
+            made.append(Line(f"{name}: made ready by {CORES} cores for four runs", round(rate), "samples/s", **beside))
     if "selection" in found:
         one, (rows, _, picks) = found["selection"], PUBLISHED
         what = f"Self-Filter's selection, {picks:,} of {rows:,}, the command"

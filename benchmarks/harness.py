@@ -35,7 +35,8 @@ PACKAGES = (
 SAMPLE_SECONDS = 0.05
 _PR_SET_CHILD_SUBREAPER = 36
 QUIET = {
-    "PYTHONPATH": str(ROOT),  # what is measured is this tree, wherever the package is installed from
+    # What is measured is this tree, wherever the package is installed from.
+    "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
     "CUDA_VISIBLE_DEVICES": "",
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",

@@ -59,7 +59,7 @@ class Bare:
 
     def _unifilter(self, payloads: Sequence[Any]) -> Forward:
         chunks = self._chunks([image for payload in payloads for image in payload.pixels])
-        ids = [torch.from_numpy(payload.ids).to(self.device) for payload in payloads]
+        ids = [torch.from_numpy(payload.ids) for payload in payloads]
         counts = [len(payload.pixels) for payload in payloads]
 
         def forward() -> torch.Tensor:

@@ -20,19 +20,18 @@ from vlfilter.data.reader import ShardReader
 from vlfilter.data.samples import SampleError
 from vlfilter.data.shards import Shard, list_shards
 from vlfilter.scoring.base import Prepared
-from vlfilter.scoring.batching import BatchRunner
 from vlfilter.scoring.engine import EngineSettings, score_shard
 from vlfilter.scoring.loaded import load_processes, load_runners
 from vlfilter.scoring.params import ScoreParams
-from vlfilter.scoring.pipeline import prepare_shard
+from vlfilter.scoring.pipeline import Prepare, prepare_shard
 
 ROUNDS = 3
 
 
-def prepare(shards: Sequence[Shard], runner: BatchRunner, workers: int) -> list[Prepared]:
+def prepare(shards: Sequence[Shard], how: Prepare, workers: int) -> list[Prepared]:
     found = []
     for shard in shards:
-        for sample in prepare_shard(ShardReader(shard), EngineSettings().prepare([runner.scorer]), workers):
+        for sample in prepare_shard(ShardReader(shard), how, workers):
             if isinstance(sample.inputs[0], SampleError):
                 raise SystemExit(f"{sample.key}: {sample.inputs[0].reason}")
             found.append(sample.inputs[0])
@@ -65,8 +64,8 @@ def main() -> None:
     params = ScoreParams.model_validate_json(sys.argv[1])
     shards = list_shards(params.shards)
     (runner,) = load_runners(params, params.scorer)
-    bare = Bare(runner, prepare(shards, runner, params.workers))
     settings = EngineSettings(workers=params.workers, processes=load_processes(params, [runner]))
+    bare = Bare(runner, prepare(shards, settings.prepare([runner.scorer]), params.workers))
 
     def engine(turn: int) -> None:
         place = str(Path(params.output) / str(turn))

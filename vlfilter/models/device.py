@@ -30,3 +30,10 @@ def resolve_dtype(dtype: str, device: str) -> torch.dtype:
         raise VlfilterError(f"dtype {dtype!r} is unknown: {', '.join(DTYPES)}.")
     found: torch.dtype = getattr(torch, dtype)
     return found
+
+
+def upload(tensor: torch.Tensor, device: str | torch.device) -> torch.Tensor:
+    """A tensor on a device; one of the host's without waiting, as `Tensor.to` does, for what is queued there."""
+    if torch.device(device).type != "cuda" or tensor.is_cuda:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)

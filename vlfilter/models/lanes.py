@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from vlfilter.models.device import upload
 from vlfilter.models.lane_attention import Lane, Step, lane_attention
 from vlfilter.models.vlm import IMAGE_TOKEN, VisionLanguageModel
 
@@ -109,15 +110,15 @@ class _Batch:
             takes.append(shared + own + [base] * pad)
             # every lane computes the prefix's outputs on its way; the first one's are kept
             puts.append((shared if number == 0 else [junk] * prefix) + own + [junk] * pad)
-        take, put = torch.tensor(takes, device=device), torch.tensor(puts, device=device)
+        take, put = upload(torch.tensor(takes), device), upload(torch.tensor(puts), device)
         count = len(self.tree) - 1
         if not count:
             return Lane(take, put)
         rows = torch.arange(len(self.rows)) * self.length
-        first = (rows + torch.tensor(self.starts)[:, number] + torch.tensor(sizes)).to(device)
-        ends = torch.tensor([prefix + size for prefix, size in zip(self.prefixes, sizes, strict=True)], device=device)
+        first = upload(rows + torch.tensor(self.starts)[:, number] + torch.tensor(sizes), device)
+        ends = upload(torch.tensor([*map(sum, zip(self.prefixes, sizes, strict=True))]), device)
         before = (torch.arange(longest, device=device) < ends[:, None])[:, None, None].expand(-1, 1, count, -1)
-        line = torch.tensor([[a == b[: len(a)] for a in self.tree[1:]] for b in self.tree[1:]], device=device)
+        line = upload(torch.tensor([[a == b[: len(a)] for a in self.tree[1:]] for b in self.tree[1:]]), device)
         seen = torch.cat([before, line.expand(len(sizes), 1, count, count)], dim=-1)
         return Lane(take, put, first[:, None] + torch.arange(count, device=device), seen)
 
@@ -133,7 +134,7 @@ def tree_log_probabilities(
     """
     batch = _Batch(rows, tree, model.image_tokens)
     states = _run(model, batch, images, None)
-    index = torch.tensor(tokens, device=states.device)
+    index = upload(torch.tensor(tokens), states.device)
     parts = []
     for wanted in _at(states, batch.reads.flatten(1)):  # a row at a time: the vocabulary is wide
         logits = model.vocabulary_logits(wanted).float()
@@ -197,11 +198,11 @@ def greedy(
 def _run(model: VisionLanguageModel, batch: _Batch, images: Sequence[Tensor], cache: DynamicCache | None) -> Tensor:
     """Hidden states (B, L, hidden)."""
     device = model.body.get_input_embeddings().weight.device
-    ids = [torch.tensor(row, device=device) for row in batch.ids]
+    ids = [torch.tensor(row) for row in batch.ids]
     padded = nn.utils.rnn.pad_sequence(model.embed(ids, images), batch_first=True)
     with lane_attention(model.body):
         out = model.body(
-            inputs_embeds=padded, position_ids=batch.positions.to(device), past_key_values=cache,
+            inputs_embeds=padded, position_ids=upload(batch.positions, device), past_key_values=cache,
             use_cache=cache is not None, lanes=batch.lanes(device),
         )  # fmt: skip
     states: Tensor = out.last_hidden_state
@@ -209,7 +210,7 @@ def _run(model: VisionLanguageModel, batch: _Batch, images: Sequence[Tensor], ca
 
 
 def _at(states: Tensor, columns: Tensor) -> Tensor:
-    return states.gather(1, columns.to(states.device)[..., None].expand(-1, -1, states.shape[-1]))
+    return states.gather(1, upload(columns, states.device)[..., None].expand(-1, -1, states.shape[-1]))
 
 
 def _likeliest(model: VisionLanguageModel, states: Tensor) -> Tensor:

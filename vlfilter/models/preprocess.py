@@ -152,8 +152,9 @@ def normalise(pixels: torch.Tensor, settings: ImageSettings) -> torch.Tensor:
     """uint8 (N, H, W, 3) → float32 (N, 3, H, W) on the same device; equals the processors' result to 1e-6."""
     import torch
 
-    mean = torch.tensor(settings.mean, device=pixels.device).view(1, 3, 1, 1)
-    std = torch.tensor(settings.std, device=pixels.device).view(1, 3, 1, 1)
+    from vlfilter.models.device import upload
+
+    mean, std = (upload(torch.tensor(one), pixels.device).view(1, 3, 1, 1) for one in (settings.mean, settings.std))
     channels_first = pixels.permute(0, 3, 1, 2).contiguous().to(torch.float32)
     return channels_first.mul_(settings.scale).sub_(mean).div_(std)
 
@@ -165,6 +166,8 @@ def normalised_chunks(pixels: Sequence[np.ndarray], settings: ImageSettings, dev
     """
     import torch
 
+    from vlfilter.models.device import upload
+
     size = CUDA_CHUNK if device.startswith("cuda") else CPU_CHUNK
     for start in range(0, len(pixels), size):
-        yield normalise(torch.from_numpy(np.stack(pixels[start : start + size])).to(device), settings)
+        yield normalise(upload(torch.from_numpy(np.stack(pixels[start : start + size])), device), settings)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoModel
 
 from vlfilter.models.bodies import Head, attention
+from vlfilter.models.device import upload
 from vlfilter.models.projectors import ProjectorConfig, build_projector, image_tokens, projector_dtype
 from vlfilter.models.vision import VisionConfig, VisionTower
 
@@ -105,14 +106,16 @@ class VisionLanguageModel(nn.Module):
     def embed(self, input_ids: Sequence[Tensor], images: Sequence[Tensor | None]) -> list[Tensor]:
         """One (length, hidden) sequence a sample, with every placeholder replaced by its image's vectors.
 
-        Raises `ValueError` naming the sample whose placeholders and images differ in number.
+        Ids that lie on the CPU spare a GPU many small stops. Raises `ValueError` naming the sample whose placeholders
+        and images differ in number.
         """
         if len(input_ids) != len(images):
             raise ValueError(f"{len(input_ids)} texts but {len(images)} lists of images")
-        for index, (ids, tensor) in enumerate(zip(input_ids, images, strict=True)):
-            placeholders, given = int((ids == IMAGE_TOKEN).sum()), 0 if tensor is None else len(tensor)
-            if placeholders != given:
-                raise ValueError(f"sample {index} has {placeholders} image placeholders but {given} images")
+        cuts = [(ids == IMAGE_TOKEN).nonzero().flatten().tolist() for ids in input_ids]
+        for index, (places, tensor) in enumerate(zip(cuts, images, strict=True)):
+            given = 0 if tensor is None else len(tensor)
+            if len(places) != given:
+                raise ValueError(f"sample {index} has {len(places)} image placeholders but {given} images")
         table = self.body.get_input_embeddings()
         # Gemma 2 scales what it embeds: the published code image vectors too, transformers 5 words only.
         scale = getattr(table, "embed_scale", None)
@@ -123,17 +126,17 @@ class VisionLanguageModel(nn.Module):
             # Every process of a sharded or replicated training must run every trained module, images or none, and in
             # the same order: processes exchange weights and gradients as the modules run.
             size = int(self.config.vision.image_size)
-            blank = self.encode_images(torch.zeros(1, 3, size, size, device=input_ids[0].device)).sum()
-        for ids, vectors in zip(input_ids, all_vectors, strict=True):
-            is_image = ids == IMAGE_TOKEN
-            words = table(ids.masked_fill(is_image, 0))
+            blank = self.encode_images(torch.zeros(1, 3, size, size, device=table.weight.device)).sum()
+        flat = torch.cat(list(input_ids))
+        embedded = table(upload(flat.masked_fill(flat == IMAGE_TOKEN, 0), table.weight.device))
+        for words, places, vectors in zip(embedded.split([*map(len, input_ids)]), cuts, all_vectors, strict=True):
             if vectors is None:
                 sequences.append(words)
                 continue
             vectors = vectors.to(words.dtype)
             vectors = vectors if scale is None else vectors * scale.to(words.dtype)
             pieces, start = [], 0
-            for cut, image in zip(is_image.nonzero().flatten().tolist(), vectors, strict=True):
+            for cut, image in zip(places, vectors, strict=True):
                 pieces += [words[start:cut], image]
                 start = cut + 1
             sequences.append(torch.cat([*pieces, words[start:]]))
@@ -151,10 +154,11 @@ class VisionLanguageModel(nn.Module):
         sequence at its end, as the published code does.
         """
         sequences = [sequence[:max_length] for sequence in self.embed(input_ids, images)]
-        lengths = torch.tensor([len(sequence) for sequence in sequences], device=sequences[0].device)
         padded = nn.utils.rnn.pad_sequence(sequences, batch_first=True)
+        counts = torch.tensor([len(sequence) for sequence in sequences])
+        lengths = upload(counts, padded.device)
         mask = None
-        if self.body.config._attn_implementation == "flash_attention_2" and int(lengths.min()) < padded.shape[1]:
+        if self.body.config._attn_implementation == "flash_attention_2" and int(counts.min()) < padded.shape[1]:
             # Padding is to the right and attention causal, so no real position ever sees any: a mask changes nothing
             # and costs SDPA its fast kernel. FlashAttention alone uses it, to skip the padding.
             mask = (torch.arange(padded.shape[1], device=lengths.device) < lengths[:, None]).long()

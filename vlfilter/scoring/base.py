@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -94,6 +94,15 @@ class Portable(Protocol):
 
     def preparer(self) -> Preparer | None:
         """What `prepare` does, to be pickled: without weights, and importing no torch there. None when it cannot be."""
+        ...
+
+
+@runtime_checkable
+class Launching(Protocol):
+    """A scorer that need not wait for a GPU to tell it the next batch."""
+
+    def launch(self, batch: Sequence[Prepared]) -> Callable[[], dict[str, Sequence[Any]]]:
+        """The first half of `score`, in one thread at a time: queue a batch. What it returns waits for the columns."""
         ...
 
 

@@ -6,17 +6,17 @@ import logging
 import math
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vlfilter.data.samples import SampleError, Status
 from vlfilter.errors import VlfilterError
-from vlfilter.scoring.base import Prepared, Scorer
+from vlfilter.scoring.base import Launching, Prepared, Scorer
 from vlfilter.scoring.pipeline import describe
 
 log = logging.getLogger(__name__)
 
-WINDOW = 8  # batches' worth of samples that are sorted by length at a time
+WINDOW = 8  # batches' worth of samples sorted by length at a time; fewer at first, so that a model starts early
 Row = dict[str, Any]
 
 
@@ -35,9 +35,9 @@ def cut_batches(tokens: Sequence[int], budget: int) -> list[list[int]]:
 
 
 class BatchRunner:
-    """A loaded scorer with its token budget. Shared by all shards of a process: one forward pass at a time, and a
-    budget that ran out of memory once stays smaller. `parts` is the fingerprint of what was loaded, `scored` tells
-    whether any sample ever got a score."""
+    """A loaded scorer with its token budget. Shared by all shards of a process: one of them queues a forward pass at a
+    time, beside which the others may wait for theirs, and a budget that ran out of memory once stays smaller. `parts`
+    is the fingerprint of what was loaded, `scored` tells whether any sample ever got a score."""
 
     def __init__(self, scorer: Scorer, batch_tokens: int, parts: Mapping[str, Any] | None = None):
         self.scorer = scorer
@@ -50,7 +50,8 @@ class BatchRunner:
         """A row of column values, or the reason for none, for each sample of the batch."""
         try:
             with self._lock:
-                columns = self.scorer.score(batch)
+                finish = self._launch(batch)
+            columns = finish()
             self.scored = True
             return [self._row(columns, i) for i in range(len(batch))]
         except VlfilterError:  # such as a server that is gone: no sample's fault, so the shard fails and not its rows
@@ -69,6 +70,12 @@ class BatchRunner:
         if memory and not any(isinstance(row, SampleError) for row in rows):
             self._shrink(batch)  # it was the batch's size, not one sample's
         return rows
+
+    def _launch(self, batch: Sequence[Prepared]) -> Callable[[], dict[str, Sequence[Any]]]:
+        if isinstance(self.scorer, Launching):
+            return self.scorer.launch(batch)
+        columns = self.scorer.score(batch)
+        return lambda: columns
 
     def _failed(self, error: Exception) -> SampleError:
         return SampleError(Status.FAILED, f"{self.scorer.name} failed on it: {describe(error)}")
@@ -96,6 +103,7 @@ class Batcher:
         self.rows: dict[int, Row | SampleError] = {}
         self._waiting: list[tuple[int, Prepared]] = []
         self._tokens = 0
+        self._window = 1
 
     def add(self, position: int, prepared: Prepared | SampleError) -> None:
         if isinstance(prepared, SampleError):
@@ -103,8 +111,9 @@ class Batcher:
             return
         self._waiting.append((position, prepared))
         self._tokens += max(prepared.tokens, 1)
-        if self._tokens >= WINDOW * self.runner.batch_tokens:
+        if self._tokens >= self._window * self.runner.batch_tokens:
             self._flush(keep_last=True)
+            self._window = min(2 * self._window, WINDOW)
 
     def finish(self) -> None:
         self._flush(keep_last=False)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from vlfilter.data.samples import ImageText, Interleaved, SampleError, Status
+from vlfilter.data.samples import ImageText, Interleaved
 from vlfilter.errors import VlfilterError
 from vlfilter.models.clip_source import clip_source
 from vlfilter.models.clip_text import CaptionTokens
 from vlfilter.models.preprocess import ImageSettings, to_pixels
 from vlfilter.scoring.base import Prepared, ScorerSettings, one_pair
+from vlfilter.scoring.fetch import fetch_finite
 from vlfilter.scoring.options import COMPAT, DTYPES, choose, refuse_options
 
 if TYPE_CHECKING:
@@ -101,9 +102,13 @@ class ClipScore:
         return self.preparer().prepare(content)
 
     def score(self, batch: Sequence[Prepared]) -> dict[str, Sequence[Any]]:
+        return self.launch(batch)()
+
+    def launch(self, batch: Sequence[Prepared]) -> Callable[[], dict[str, Sequence[Any]]]:
         import torch
 
         from vlfilter.models.clip import cosine, pad_ids
+        from vlfilter.models.device import upload
         from vlfilter.models.preprocess import normalised_chunks
 
         loaded = self.loaded
@@ -112,9 +117,9 @@ class ClipScore:
             pixels = [payload.pixels for payload in payloads]
             chunks = normalised_chunks(pixels, loaded.images, loaded.device)
             images = torch.cat([loaded.encode_images(chunk) for chunk in chunks])
-            ids = pad_ids([payload.ids for payload in payloads], loaded.tokens.pad).to(loaded.device)
-            scores = cosine(images, loaded.encode_texts(ids)).cpu()
-        if not bool(torch.isfinite(scores).all()):
-            # in a batch of several the engine finds the culprit by scoring fewer at a time
-            raise SampleError(Status.FAILED, "the score is not a number (overflow; try dtype float32 or bfloat16)")
-        return {"clip_score": scores.tolist(), "truncated": [payload.truncated for payload in payloads]}
+            ids = upload(pad_ids([payload.ids for payload in payloads], loaded.tokens.pad), loaded.device)
+            scores = cosine(images, loaded.encode_texts(ids))
+        return lambda: {
+            "clip_score": fetch_finite(scores).tolist(),
+            "truncated": [payload.truncated for payload in payloads],
+        }

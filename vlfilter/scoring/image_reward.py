@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from vlfilter.data.samples import ImageText, Interleaved, SampleError, Status
+from vlfilter.data.samples import ImageText, Interleaved
 from vlfilter.errors import VlfilterError
 from vlfilter.models.image_reward_source import reward_source
 from vlfilter.models.preprocess import ImageSettings, to_pixels
 from vlfilter.models.wordpiece import WordPieces
 from vlfilter.scoring.base import Prepared, ScorerSettings, one_pair
+from vlfilter.scoring.fetch import fetch_finite
 from vlfilter.scoring.options import COMPAT, DTYPES, choose, refuse_options
 
 if TYPE_CHECKING:
@@ -102,19 +103,23 @@ class ImageRewardScore:
         return self.preparer().prepare(content)
 
     def score(self, batch: Sequence[Prepared]) -> dict[str, Sequence[Any]]:
+        return self.launch(batch)()
+
+    def launch(self, batch: Sequence[Prepared]) -> Callable[[], dict[str, Sequence[Any]]]:
         import torch
 
+        from vlfilter.models.device import upload
         from vlfilter.models.image_reward import TEXT_TOKENS, normalise_as_published
 
         loaded = self.loaded
         payloads: list[_Payload] = [prepared.payload for prepared in batch]
         with torch.inference_mode():
             pixels = normalise_as_published([payload.pixels for payload in payloads], loaded.images, loaded.device)
-            ids = torch.tensor([payload.ids for payload in payloads], device=loaded.device)
-            lengths = torch.tensor([payload.length for payload in payloads], device=loaded.device)
-            mask = (torch.arange(TEXT_TOKENS, device=loaded.device) < lengths[:, None]).long()
-            rewards = loaded.rewards(pixels, ids, mask).cpu()
-        if not bool(torch.isfinite(rewards).all()):
-            # in a batch of several the engine finds the culprit by scoring fewer at a time
-            raise SampleError(Status.FAILED, "the reward is not a number (overflow; try dtype float32 or bfloat16)")
-        return {"image_reward": rewards.tolist(), "truncated": [payload.truncated for payload in payloads]}
+            ids = upload(torch.tensor([payload.ids for payload in payloads]), loaded.device)
+            lengths = torch.tensor([payload.length for payload in payloads])
+            mask = upload((torch.arange(TEXT_TOKENS) < lengths[:, None]).long(), loaded.device)
+            rewards = loaded.rewards(pixels, ids, mask)
+        return lambda: {
+            "image_reward": fetch_finite(rewards, "reward").tolist(),
+            "truncated": [payload.truncated for payload in payloads],
+        }

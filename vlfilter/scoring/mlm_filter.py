@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ IMAGE_MODE, CONVERSATION = "mm_image_mode", "mm_conversation_template"
 CODE_VERSION = 1  # raised by whoever changes a score
 ANSWER_TOKENS = 3  # "100" of a tokenizer that writes digit by digit
 DEFAULT_CONTEXT = 4096
+_Columns = Callable[[], dict[str, Sequence[Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,8 +262,12 @@ class MlmFilter:
         return MlmFilterPreparer(self.name, self._asker, images, len(self._tree.nodes))
 
     def score(self, batch: Sequence[Prepared]) -> dict[str, Sequence[Any]]:
+        return self.launch(batch)()
+
+    def launch(self, batch: Sequence[Prepared]) -> _Columns:
         if self._server is not None:
-            return self._server.score([prepared.payload for prepared in batch], self.answer)
+            answered = self._server.score([prepared.payload for prepared in batch], self.answer)
+            return lambda: answered
         import torch
 
         from vlfilter.models.lanes import Row
@@ -276,21 +281,21 @@ class MlmFilter:
             chunks = normalised_chunks([payload.pixels for payload in payloads], loaded.images, device)
             images = torch.cat([loaded.model.encode_images(chunk) for chunk in chunks]).split(1)
             columns = self._expected(rows, images) if self.answer == "expected" else self._greedy(rows, images)
-        return columns | {"truncated": [payload.questions.truncated for payload in payloads]}
+        return lambda: columns() | {"truncated": [payload.questions.truncated for payload in payloads]}
 
-    def _expected(self, rows: Sequence[Any], images: Sequence[Any]) -> dict[str, Sequence[Any]]:
+    def _expected(self, rows: Sequence[Any], images: Sequence[Any]) -> _Columns:
         from vlfilter.models.lanes import tree_log_probabilities
 
         logs = tree_log_probabilities(self.loaded.model, rows, images, self._tree.nodes, self._tree.alphabet)
-        return expected_columns(self.metrics, self._tree.distribution(logs.cpu().numpy()))
+        return lambda: expected_columns(self.metrics, self._tree.distribution(logs.cpu().numpy()))
 
-    def _greedy(self, rows: Sequence[Any], images: Sequence[Any]) -> dict[str, Sequence[Any]]:
+    def _greedy(self, rows: Sequence[Any], images: Sequence[Any]) -> _Columns:
         from vlfilter.models.lanes import greedy
 
         tokenizer = self.loaded.tokenizer
         chosen = greedy(self.loaded.model, rows, images, self._answer_tokens, stop=tokenizer.eos).cpu()
         texts = [[tokenizer.hf.decode(lane, skip_special_tokens=True) for lane in row] for row in chosen]
-        return greedy_columns(self.metrics, texts, self.original)
+        return lambda: greedy_columns(self.metrics, texts, self.original)
 
     def write(self, prepared: Prepared, max_tokens: int = 512) -> list[str]:
         """What the model writes about one sample, a text a metric: its number, then (as it was trained) its reasons.

@@ -9,17 +9,17 @@ from __future__ import annotations
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from multiprocessing.connection import Connection, Pipe
-from multiprocessing.reduction import ForkingPickler
 
 from vlfilter.data.decode import Limits
 from vlfilter.data.samples import RawSample
 from vlfilter.errors import ServerError, VlfilterError
 from vlfilter.scoring.base import Preparer
+from vlfilter.scoring.parcels import pack, receive, send
 from vlfilter.scoring.pipeline import PreparedSample, prepare_chunk
 
 GRACE_S = 2.0
@@ -36,7 +36,7 @@ class PrepareProcesses:
 
     def __init__(self, preparers: Sequence[Preparer], count: int, limits: Limits):
         try:
-            self._setup = bytes(ForkingPickler.dumps((tuple(preparers), limits)))
+            self._setup = pack((tuple(preparers), limits))
         except Exception as error:  # whatever a scorer's own parts raise
             names = ", ".join(preparer.name for preparer in preparers)
             raise VlfilterError(
@@ -64,24 +64,24 @@ class PrepareProcesses:
 
 
 class _Process:
-    def __init__(self, setup: bytes):
-        self._pipe, there = Pipe()
+    def __init__(self, setup: Sequence[memoryview]):
+        self._link, there = socket.socketpair()
         env = {**os.environ, **QUIET, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         command = [sys.executable, "-m", __name__, str(there.fileno())]
         with there:
             self._popen = subprocess.Popen(  # noqa: S603 - this very module
                 command, stdin=subprocess.DEVNULL, env=env, pass_fds=[there.fileno()]
             )
-        self._pipe.send_bytes(setup)
+        send(self._link, setup)
 
     def ask(self, raws: Sequence[RawSample]) -> list[PreparedSample]:
-        self._pipe.send(raws)
-        answer: list[PreparedSample] = self._pipe.recv()
+        send(self._link, pack(raws))
+        answer: list[PreparedSample] = receive(self._link)
         return answer
 
     def end(self) -> int:
-        """The exit status; negative for a signal. With its pipe closed it ends by itself, or else it must."""
-        self._pipe.close()
+        """The exit status; negative for a signal. With its link closed it ends by itself, or else it must."""
+        self._link.close()
         try:
             return self._popen.wait(GRACE_S)
         except subprocess.TimeoutExpired:
@@ -93,14 +93,14 @@ class _Process:
             self.end()
 
 
-def serve(pipe: Connection) -> None:
+def serve(link: socket.socket) -> None:
     """What a process does: preparers and limits come first, then samples until the other end closes."""
-    preparers, limits = pipe.recv()
+    preparers, limits = receive(link)
     with suppress(EOFError, ConnectionError):
         while True:
-            pipe.send(prepare_chunk(pipe.recv(), preparers, limits))
+            send(link, pack(prepare_chunk(receive(link), preparers, limits)))
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, whose end ends this
-    serve(Connection(int(sys.argv[1])))
+    serve(socket.socket(fileno=int(sys.argv[1])))

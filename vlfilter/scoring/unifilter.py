@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from vlfilter.data.samples import ImageText, Interleaved, SampleError, Status
+from vlfilter.data.samples import ImageText, Interleaved
 from vlfilter.errors import VlfilterError
 from vlfilter.models.digests import model_digest
 from vlfilter.models.folders import hub_file, local_folder, model_folder, read_json
@@ -17,6 +17,7 @@ from vlfilter.models.locate import VisionSource, VisionWeights, check_vlm_folder
 from vlfilter.models.preprocess import ImageSettings, to_pixels
 from vlfilter.models.tokenizer import TextTokenizer
 from vlfilter.scoring.base import Prepared, ScorerSettings
+from vlfilter.scoring.fetch import fetch_finite
 from vlfilter.scoring.options import COMPAT, DTYPES, choose, read_options
 from vlfilter.scoring.unifilter_text import (
     TextLimits,
@@ -194,6 +195,9 @@ class UniFilter:
         return self.preparer().prepare(content)
 
     def score(self, batch: Sequence[Prepared]) -> dict[str, Sequence[Any]]:
+        return self.launch(batch)()
+
+    def launch(self, batch: Sequence[Prepared]) -> Callable[[], dict[str, Sequence[Any]]]:
         import torch
 
         from vlfilter.models.preprocess import normalised_chunks
@@ -206,20 +210,21 @@ class UniFilter:
             counts = [len(payload.pixels) for payload in payloads]
             chunks = normalised_chunks(pixels, loaded.images, str(device))
             images = torch.cat([loaded.model.encode_images(chunk) for chunk in chunks]).split(counts)
-            ids = [torch.from_numpy(payload.ids).to(device) for payload in payloads]
+            ids = [torch.from_numpy(payload.ids) for payload in payloads]
             logits = loaded.model(ids, images, max_length=loaded.config.max_length if self.original else None)
-            scores, classes = quality(logits.cpu(), self.original)
-        if not bool(torch.isfinite(scores).all()):
-            # in a batch of several the engine finds the culprit by scoring fewer at a time
-            raise SampleError(Status.FAILED, "the score is not a number (overflow; try dtype float32 or bfloat16)")
-        return {
-            "quality_score": scores.tolist(),
-            "quality_class": classes.tolist(),
-            "n_tokens": [prepared.tokens for prepared in batch],
-            "n_images": counts,
-            "n_dropped_images": [payload.dropped_images for payload in payloads],
-            "truncated": [payload.truncated for payload in payloads],
-        }
+
+        def finish() -> dict[str, Sequence[Any]]:
+            scores, classes = quality(fetch_finite(logits), self.original)
+            return {
+                "quality_score": scores.tolist(),
+                "quality_class": classes.tolist(),
+                "n_tokens": [prepared.tokens for prepared in batch],
+                "n_images": counts,
+                "n_dropped_images": [payload.dropped_images for payload in payloads],
+                "truncated": [payload.truncated for payload in payloads],
+            }
+
+        return finish
 
 
 def quality(logits: Any, original: bool) -> tuple[Any, Any]:
