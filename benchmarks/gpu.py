@@ -38,11 +38,11 @@ from vlfilter.scoring.mlm_filter_prompts import METRICS
 
 CORES = len(os.sched_getaffinity(0))
 CASES = {
-    "unifilter": Case("unifilter", "unifilter_qwen2.5_1.5b", "bfloat16", "cuda", (4, 1000), 32768, CORES, 2,
-                      "unifilter_loop", (1, 1000)),
-    "clip_score": Case("clip_score", "clip_vit_l_14", "bfloat16", "cuda", (16, 1000), 65536, CORES, 2,
-                       "clip_loop", (4, 1000)),
-    "mlm_filter": Case("mlm_filter", "mlm_filter_qwen2.5_1.5b", "bfloat16", "cuda", (2, 1000), 32768, CORES, 2,
+    "unifilter": Case("unifilter", "unifilter_qwen2.5_1.5b", "bfloat16", "cuda", (2, 1500), 32768, CORES, 2,
+                      "unifilter_loop", (1, 300)),
+    "clip_score": Case("clip_score", "clip_vit_l_14", "bfloat16", "cuda", (6, 2000), 65536, CORES, 2,
+                       "clip_loop", (2, 2000)),
+    "mlm_filter": Case("mlm_filter", "mlm_filter_qwen2.5_1.5b", "bfloat16", "cuda", (2, 500), 32768, CORES, 2,
                        "mlm_filter_loop", (1, 64)),
 }  # fmt: skip
 FEW = {"unifilter": (1, 8), "clip_score": (1, 64), "mlm_filter": (1, 4)}  # shards and samples for the CPU to check
@@ -53,6 +53,7 @@ COLUMNS = {
 }
 MOST = {"unifilter": 1e-3, "clip_score": 1e-4, "mlm_filter": 0.05}  # float32 on both; mlm_filter's are of 100
 PORT_PICKS = 20
+RUNS = 4  # as if for so many GPUs
 Found = dict[str, Any]
 
 
@@ -76,14 +77,13 @@ def correct(scratch: Path) -> Found:
 
 
 def host(scratch: Path) -> Found:
-    """Samples a second that all cores make ready for one run and for four."""
+    """Samples a second that all cores make ready for several runs at once."""
     found: Found = {}
     for name, case in CASES.items():
-        for runs in (1, 4):
-            few = replace(case, shards=(1, 1000), workers=max(1, CORES // runs))
-            parameters = few.parameters(scratch, device="cpu", prepare_in="processes")
-            command = python("benchmarks.programs.prepare_rate", json.dumps(parameters), str(runs))
-            found[f"{name}_{runs}"] = last_json(run_program(command)[1])["samples_per_s"]
+        few = replace(case, shards=(1, 1000), workers=max(1, CORES // RUNS))
+        parameters = few.parameters(scratch, device="cpu", prepare_in="processes")
+        command = python("benchmarks.programs.prepare_rate", json.dumps(parameters), str(RUNS))
+        found[name] = last_json(run_program(command)[1])["samples_per_s"]
     return found
 
 
@@ -121,22 +121,29 @@ PARTS: dict[str, Callable[[Path], Found]] = {
 
 
 def lines(found: Found) -> list[Line]:
+    """All parts', each with the GPU that it ran on."""
+    return [
+        replace(line, what=f"{found['gpus'][part]}, {line.what}")
+        for part in PARTS
+        if part in found
+        for line in lines_of_part(part, found)
+    ]
+
+
+def lines_of_part(part: str, found: Found) -> list[Line]:
     made = []
-    for name, one in found.get("correct", {}).items():
+    if part in CASES:
+        return lines_of(found[part], f"{CASES[part].preset}, ")
+    for name, one in found["correct"].items() if part == "correct" else ():
         what = f"{name}: largest difference from float32 on the CPU"
         made.append(at_most(f"{what}, float32", one["float32"], "", MOST[name]))
         spread = f"{one['samples']} samples' standard deviation"
         made.append(Line(f"{what}, bfloat16", one["bfloat16"], "", baseline=max(one["spread"]), baseline_name=spread))
-    for name, case in CASES.items():
-        if name in found:
-            made += lines_of(found[name], f"{case.preset}, ")
-    for name in CASES:
-        if "host" in found:
-            rate = found["host"][f"{name}_4"]
-            gpu = found.get(name, {}).get("bare_samples_per_s")
-            beside = {"baseline": round(gpu, 1), "baseline_name": "the bare forward of one GPU"} if gpu else {}
-            made.append(Line(f"{name}: made ready by {CORES} cores for four runs", round(rate), "samples/s", **beside))
-    if "selection" in found:
+    for name, rate in found["host"].items() if part == "host" else ():
+        gpu = found.get(name, {}).get("bare_samples_per_s")
+        beside = {"baseline": round(gpu, 1), "baseline_name": "the bare forward of one GPU"} if gpu else {}
+        made.append(Line(f"{name}: made ready by {CORES} cores for {RUNS} runs", round(rate), "samples/s", **beside))
+    if part == "selection":
         one, (rows, _, picks) = found["selection"], PUBLISHED
         what = f"Self-Filter's selection, {picks:,} of {rows:,}, the command"
         cpu = {"baseline": round(one["cpu"]["wall_s"], 1), "baseline_name": f"{CORES} CPU cores, the same picks"}
@@ -160,6 +167,7 @@ def main() -> None:
         try:
             with scratch_folder("gpu") as place:
                 found[part] = PARTS[part](Path(place))
+            found.setdefault("gpus", {})[part] = machine()["gpu"]
         except ProgramError as error:
             failed.append(part)
             print(f"gpu: {part} failed: {error}", flush=True)

@@ -10,7 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vlfilter.models.preprocess import normalised_chunks
 from vlfilter.scoring.base import Prepared
-from vlfilter.scoring.batching import BatchRunner, cut_batches
+from vlfilter.scoring.batching import cut_batches
+from vlfilter.scoring.runner import BatchRunner
 
 Forward = Callable[[], torch.Tensor]
 ATTENTION = (

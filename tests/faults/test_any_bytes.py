@@ -21,8 +21,8 @@ from vlfilter.data.shards import Shard
 from vlfilter.data.tables import read_footer
 from vlfilter.errors import ShardError
 from vlfilter.scoring.base import ScorerSettings
-from vlfilter.scoring.batching import BatchRunner
 from vlfilter.scoring.engine import EngineSettings, score_shard
+from vlfilter.scoring.runner import BatchRunner
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = [
@@ -141,7 +141,7 @@ import resource, sys
 from pathlib import Path
 from vlfilter.data.shards import list_shards
 from vlfilter.scoring.engine import EngineSettings, score_shard
-from vlfilter.scoring.batching import BatchRunner
+from vlfilter.scoring.runner import BatchRunner
 from vlfilter.scoring.base import ScorerSettings
 from vlfilter.errors import ShardError
 from tests.toy import ToyScorer

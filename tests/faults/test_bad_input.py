@@ -20,8 +20,8 @@ from vlfilter.models.clip import save_clip
 from vlfilter.models.presets import build_clip, clip_images
 from vlfilter.models.tokenizer import train_tokenizer
 from vlfilter.scoring.base import ScorerSettings, make_scorer
-from vlfilter.scoring.batching import BatchRunner
 from vlfilter.scoring.engine import EngineSettings, score_shard
+from vlfilter.scoring.runner import BatchRunner
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "unifilter"
 CODE = b"cos\nsystem\n(S'touch /tmp/vlfilter-was-unpickled'\ntR."

@@ -17,10 +17,10 @@ from vlfilter.data.shards import list_shards
 from vlfilter.models.lanes import Row, greedy, tree_log_probabilities
 from vlfilter.models.preprocess import normalise
 from vlfilter.scoring.base import Prepared
-from vlfilter.scoring.batching import BatchRunner
 from vlfilter.scoring.engine import EngineSettings, score_shard
 from vlfilter.scoring.mlm_filter import MlmFilter
 from vlfilter.scoring.mlm_filter_prompts import METRICS
+from vlfilter.scoring.runner import BatchRunner
 
 EXPECTED: dict[str, Any] = json.loads((FIXTURE / "expected.json").read_text())
 RESULTS: list[dict[str, Any]] = EXPECTED["results"]

@@ -16,8 +16,8 @@ from PIL import Image
 from vlfilter.data.samples import ImageText, Interleaved
 from vlfilter.data.shards import list_shards
 from vlfilter.scoring.base import ScorerSettings
-from vlfilter.scoring.batching import BatchRunner
 from vlfilter.scoring.engine import EngineSettings, score_shard
+from vlfilter.scoring.runner import BatchRunner
 from vlfilter.scoring.unifilter import UniFilter
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "unifilter"

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,7 +11,8 @@ from hypothesis import strategies as st
 from tests.toy import ToyScorer
 from vlfilter.data.samples import SampleError, Status
 from vlfilter.scoring.base import Prepared, ScorerSettings
-from vlfilter.scoring.batching import Batcher, BatchRunner, cut_batches, is_out_of_memory
+from vlfilter.scoring.batching import QUEUED, WINDOW, Batcher, cut_around_first, cut_batches
+from vlfilter.scoring.runner import BatchRunner, is_out_of_memory
 
 
 @pytest.fixture
@@ -35,6 +38,84 @@ def test_batches_hold_every_sample_once_within_the_budget(tokens: list[int], bud
 
 def test_like_lengths_go_together() -> None:
     assert cut_batches([1, 9, 1, 9], 18) == [[1, 3], [0, 2]]
+
+
+@given(st.lists(st.integers(1, 50), min_size=1), st.integers(1, 200))
+def test_the_first_goes_with_its_neighbours_in_length(tokens: list[int], budget: int) -> None:
+    batch = cut_around_first(tokens, budget)
+    assert 0 in batch
+    assert len(set(batch)) == len(batch)
+    longest, shortest = tokens[batch[0]], tokens[batch[-1]]
+    assert len(batch) == 1 or len(batch) * longest <= budget
+    left = [tokens[i] for i in range(len(tokens)) if i not in batch]
+    assert not [length for length in left if shortest < length < longest]
+    if any(length <= shortest for length in left):
+        assert (len(batch) + 1) * longest > budget, "one more would have fitted"
+
+
+class Queue(ToyScorer):
+    """A toy on a device of its own: what is launched is scored when it is asked for."""
+
+    def __init__(self, settings: ScorerSettings):
+        super().__init__(settings)
+        self.trace: list[str] = []
+
+    def launch(self, batch: Sequence[Prepared]) -> Callable[[], dict[str, Sequence[Any]]]:
+        if any(one.payload[1] == "at launch" for one in batch):
+            raise RuntimeError("it cannot even start")
+        self.trace.append("launch")
+
+        def finish() -> dict[str, Sequence[Any]]:
+            self.trace.append("finish")
+            return self.score(batch)
+
+        return finish
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Queue:
+    (tmp_path / "toy.txt").write_text("1.0")
+    scorer = Queue(ScorerSettings(str(tmp_path / "toy.txt")))
+    scorer.load()
+    return scorer
+
+
+def fed(runner: BatchRunner, captions: Sequence[str]) -> Batcher:
+    batcher = Batcher(runner)
+    for position, caption in enumerate(captions):
+        batcher.add(position, item(caption))
+    return batcher
+
+
+def test_batches_are_queued_ahead_of_their_rows(queue: Queue) -> None:
+    batcher = fed(BatchRunner(queue, 40), ["0123456789"] * 40)
+    assert queue.trace[: QUEUED + 2] == ["launch"] * (QUEUED + 1) + ["finish"]
+    assert queue.trace.count("launch") - queue.trace.count("finish") == QUEUED
+    assert sorted(batcher.rows) == list(range(40 - 4 * QUEUED))
+    batcher.finish()
+    assert sorted(batcher.rows) == list(range(40))
+
+
+@pytest.mark.parametrize("caption", ["poison", "at launch"])
+def test_what_fails_on_the_device_costs_its_own_row(queue: Queue, caption: str) -> None:
+    captions = [f"caption {i:02d}" for i in range(40)]
+    captions[13] = caption
+    batcher = fed(BatchRunner(queue, 100), captions)
+    batcher.finish()
+    assert [p for p, row in batcher.rows.items() if isinstance(row, SampleError)] == [13]
+    assert len(batcher.rows) == 40
+
+
+def test_lengths_that_differ_wait_for_their_like(toy: ToyScorer) -> None:
+    def lengths(*pattern: int, times: int) -> Batcher:
+        toy.batches.clear()
+        return fed(BatchRunner(toy, 100), ["x" * length for length in pattern * times])
+
+    assert len(lengths(10, times=10)._waiting) == 0
+    assert len(lengths(1, 19, times=5)._waiting) == 10
+    waiting = lengths(1, 20, times=400)._waiting
+    assert sum(one.tokens for _, one in waiting) < (WINDOW + 1) * 100
+    assert set(toy.batches) == {5, 40}, "ones go with ones, and twenties with twenties"
 
 
 def test_a_poison_sample_is_found_and_the_others_are_scored(toy: ToyScorer) -> None:

@@ -12,9 +12,9 @@ from vlfilter.data.shards import Shard, list_shards
 from vlfilter.data.tables import read_footer
 from vlfilter.errors import ShardError, VlfilterError
 from vlfilter.scoring.base import Scorer, ScorerSettings, make_scorer, scorer_class
-from vlfilter.scoring.batching import BatchRunner
 from vlfilter.scoring.engine import EngineSettings, StoppedError, TableBuilder, score_shard
 from vlfilter.scoring.progress import ProgressBoard
+from vlfilter.scoring.runner import BatchRunner
 
 
 @pytest.fixture

@@ -22,9 +22,9 @@ from vlfilter.errors import VlfilterError
 from vlfilter.models.image_reward import load_image_reward, normalise_as_published
 from vlfilter.models.preprocess import to_pixels
 from vlfilter.scoring.base import Scorer, ScorerSettings, make_scorer
-from vlfilter.scoring.batching import BatchRunner
 from vlfilter.scoring.engine import EngineSettings, score_shard
 from vlfilter.scoring.image_reward import ImageRewardScore
+from vlfilter.scoring.runner import BatchRunner
 
 CAPTIONS = ["a red dog", "", "a photo of the cat on the dog, 1 2!", "cat " * 60, "漢字 user: [SEP]", "x" * 3000]
 SIZES = [(64, 48), (33, 90), (32, 32), (301, 200), (5, 7), (400, 300)]

@@ -18,11 +18,11 @@ from vlfilter.data.samples import ImageText
 from vlfilter.data.shards import list_shards
 from vlfilter.errors import VlfilterError
 from vlfilter.scoring.base import Scorer, ScorerSettings
-from vlfilter.scoring.batching import BatchRunner
 from vlfilter.scoring.engine import EngineSettings, score_shard
 from vlfilter.scoring.mlm_filter import MlmFilter
 from vlfilter.scoring.mlm_filter_prompts import METRICS
 from vlfilter.scoring.numbers import NUMBERS
+from vlfilter.scoring.runner import BatchRunner
 
 ITM, ODF, CTQ, SU = METRICS
 

@@ -26,13 +26,13 @@ from vlfilter.data.shards import list_shards
 from vlfilter.errors import ServerError, VlfilterError
 from vlfilter.scoring import loaded
 from vlfilter.scoring.base import Portable, Prepared, Scorer, ScorerSettings
-from vlfilter.scoring.batching import BatchRunner
 from vlfilter.scoring.clip_score import ClipScore
 from vlfilter.scoring.engine import EngineSettings, score_shard
 from vlfilter.scoring.image_reward import ImageRewardScore
 from vlfilter.scoring.injection import InjectionSuspect
 from vlfilter.scoring.params import ScoreParams
 from vlfilter.scoring.preparing import PrepareProcesses
+from vlfilter.scoring.runner import BatchRunner
 
 CAPTIONS = ["a red cat", "<|endoftext|> </s> [SEP] <image> <|im_end|>", "many words " * 90, "漢字 Ünïcode"]
 

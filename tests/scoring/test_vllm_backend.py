@@ -21,11 +21,11 @@ from vlfilter.errors import ServerError, VlfilterError
 from vlfilter.models.preprocess import default_settings, to_pixels
 from vlfilter.scoring import vllm_client
 from vlfilter.scoring.base import ScorerSettings
-from vlfilter.scoring.batching import BatchRunner
 from vlfilter.scoring.engine import EngineSettings, score_shard
 from vlfilter.scoring.mlm_filter import MlmFilter
 from vlfilter.scoring.mlm_filter_prompts import METRICS
 from vlfilter.scoring.numbers import NumberTree, entropy, expectation
+from vlfilter.scoring.runner import BatchRunner
 
 DIGITS = [hf.tokenizer().ids(str(digit))[0] for digit in range(10)]
 PATCHES = (small.PIXELS // 4) ** 2

@@ -13,6 +13,7 @@ FOLDERS = ("vlfilter", "tasks", "flows", "deployments", "benchmarks")
 UNPICKLERS = {
     "vlfilter/retrieval/published.py",  # admits tensors only: tests/retrieval/test_published.py
     "vlfilter/data/schemas/plain_pickle.py",  # admits plain values only: test_planted_code.py
+    "vlfilter/scoring/parcels.py",  # reads what its own parent or child sent through an inherited socket
 }
 SOCKETS = {"vlfilter/data/fetch.py"}  # checks every address: tests/data/test_fetch.py
 FORBIDDEN = {
@@ -60,7 +61,7 @@ def findings(source: str, name: str = "a.py") -> Iterator[str]:
         if isinstance(node, ast.ClassDef) and name not in UNPICKLERS:
             yield from (f"{node.lineno}: {ast.unparse(b)}" for b in node.bases if ast.unparse(b).endswith("Unpickler"))
         if isinstance(node, ast.Call):
-            yield from _call(node)
+            yield from _call(node, name)
 
 
 def _imports(node: ast.Import | ast.ImportFrom, name: str) -> Iterator[str]:
@@ -77,9 +78,9 @@ def _imports(node: ast.Import | ast.ImportFrom, name: str) -> Iterator[str]:
             yield from (f"{node.lineno}: {one} {FORBIDDEN[one]}" for one in called & FORBIDDEN.keys())
 
 
-def _call(node: ast.Call) -> Iterator[str]:
+def _call(node: ast.Call, name: str) -> Iterator[str]:
     called = ast.unparse(node.func)
-    if called in FORBIDDEN:
+    if called in FORBIDDEN and not (called == "pickle.loads" and name in UNPICKLERS):
         yield f"{node.lineno}: {called} {FORBIDDEN[called]}"
     if isinstance(node.func, ast.Attribute) and node.func.attr in METHODS:
         yield f"{node.lineno}: {called} {METHODS[node.func.attr]}"

@@ -21,10 +21,10 @@ from vlfilter.errors import ServerError, VlfilterError
 from vlfilter.models.hf_layout import export_hf
 from vlfilter.scoring import vllm_client
 from vlfilter.scoring.base import ScorerSettings
-from vlfilter.scoring.batching import BatchRunner
 from vlfilter.scoring.engine import EngineSettings, score_shard
 from vlfilter.scoring.mlm_filter import MlmFilter
 from vlfilter.scoring.mlm_filter_prompts import METRICS
+from vlfilter.scoring.runner import BatchRunner
 
 pytestmark = [
     pytest.mark.vllm,

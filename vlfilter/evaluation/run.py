@@ -14,9 +14,10 @@ from vlfilter.errors import VlfilterError
 from vlfilter.evaluation.items import Item, item_image
 from vlfilter.evaluation.shards import AGAIN, Record, answer_in_shards
 from vlfilter.scoring.base import Prepared
-from vlfilter.scoring.batching import Batcher, BatchRunner
+from vlfilter.scoring.batching import Batcher
 from vlfilter.scoring.heap import share_arenas
 from vlfilter.scoring.pipeline import describe, ordered_map
+from vlfilter.scoring.runner import BatchRunner
 
 __all__ = ["AGAIN", "Answerer", "Local", "Record", "RunSettings", "answer_items"]
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 
 from vlfilter.errors import VlfilterError
@@ -37,3 +40,11 @@ def upload(tensor: torch.Tensor, device: str | torch.device) -> torch.Tensor:
     if torch.device(device).type != "cuda" or tensor.is_cuda:
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def upload_pixels(images: Sequence[np.ndarray], device: str | torch.device) -> torch.Tensor:
+    """uint8 images of one size (H, W, 3) → (N, H, W, 3) on a device, copied once on the way and without waiting."""
+    cuda = torch.device(device).type == "cuda"
+    stacked = torch.empty((len(images), *images[0].shape), dtype=torch.uint8, pin_memory=cuda)
+    np.stack(images, out=stacked.numpy())
+    return stacked.to(device, non_blocking=True)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import BlipTextConfig, BlipTextModel, BlipVisionConfig, BlipVisionModel
 
 from vlfilter.errors import VlfilterError
-from vlfilter.models.device import upload
+from vlfilter.models.device import upload, upload_pixels
 from vlfilter.models.image_reward_keys import our_name, published_name
 from vlfilter.models.image_reward_source import REWARD_PRESETS, RewardSizes, VisionSizes, reward_source, size_files
 from vlfilter.models.preprocess import CLIP_MEAN, CLIP_STD, ImageSettings
@@ -138,7 +138,7 @@ def reward_images(sizes: VisionSizes) -> ImageSettings:
 
 def normalise_as_published(pixels: Sequence[np.ndarray], images: ImageSettings, device: str) -> Tensor:
     """uint8 images (H, W, 3) → float32 (N, 3, H, W) in torchvision's order of operations, to the last bit."""
-    stacked = upload(torch.from_numpy(np.stack(pixels)), device).permute(0, 3, 1, 2).contiguous()
+    stacked = upload_pixels(pixels, device).permute(0, 3, 1, 2).contiguous()
     mean, std = (upload(torch.tensor(one), device).view(1, 3, 1, 1) for one in (images.mean, images.std))
     return stacked.to(torch.float32).div_(255).sub_(mean).div_(std)
 

@@ -164,10 +164,9 @@ def normalised_chunks(pixels: Sequence[np.ndarray], settings: ImageSettings, dev
 
     Floats are four times as large as bytes: chunks keep them in a CPU's cache and bound them on a GPU.
     """
-    import torch
 
-    from vlfilter.models.device import upload
+    from vlfilter.models.device import upload_pixels
 
     size = CUDA_CHUNK if device.startswith("cuda") else CPU_CHUNK
     for start in range(0, len(pixels), size):
-        yield normalise(upload(torch.from_numpy(np.stack(pixels[start : start + size])), device), settings)
+        yield normalise(upload_pixels(pixels[start : start + size], device), settings)

@@ -87,7 +87,8 @@ class VisionTower(nn.Module):
 
     @torch.no_grad()
     def forward(self, pixels: Tensor) -> Tensor:
-        hidden = self.model.embeddings(pixels)
+        # SigLIP's come out with the patches innermost in memory, and every layer would stumble over that.
+        hidden = self.model.embeddings(pixels).contiguous()
         eva = self.config.model_type == EVA
         if self.config.model_type == "clip_vision_model":
             hidden = self.model.pre_layrnorm(hidden)

@@ -13,7 +13,7 @@ import numpy as np
 from vlfilter.data.images import decode_image
 from vlfilter.data.samples import SampleError
 from vlfilter.errors import VlfilterError
-from vlfilter.scoring.batching import free_memory, is_out_of_memory
+from vlfilter.scoring.runner import free_memory, is_out_of_memory
 
 MODEL = "openai/clip-vit-base-patch32"  # the published embeddings' model
 

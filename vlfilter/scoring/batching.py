@@ -1,23 +1,17 @@
-"""Batches by token budget, like lengths together; a failing batch is halved until the culprit is alone."""
+"""Batches by token budget, like lengths together, a few of them ahead of their rows."""
 
 from __future__ import annotations
 
-import logging
-import math
-import sys
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Sequence
 
-from vlfilter.data.samples import SampleError, Status
-from vlfilter.errors import VlfilterError
-from vlfilter.scoring.base import Launching, Prepared, Scorer
-from vlfilter.scoring.pipeline import describe
+from vlfilter.data.samples import SampleError
+from vlfilter.scoring.base import Prepared
+from vlfilter.scoring.runner import BatchRunner, Row, Rows
 
-log = logging.getLogger(__name__)
-
-WINDOW = 8  # batches' worth of samples sorted by length at a time; fewer at first, so that a model starts early
-Row = dict[str, Any]
+WINDOW = 8  # at most so many batches' worth of samples wait for others of their length
+PADDING = 0.05  # what a batch may waste that does not wait
+QUEUED = 2  # batches that a GPU has before it while the next one is collected
 
 
 def cut_batches(tokens: Sequence[int], budget: int) -> list[list[int]]:
@@ -34,76 +28,32 @@ def cut_batches(tokens: Sequence[int], budget: int) -> list[list[int]]:
     return batches
 
 
-class BatchRunner:
-    """A loaded scorer with its token budget. Shared by all shards of a process: one of them queues a forward pass at a
-    time, beside which the others may wait for theirs, and a budget that ran out of memory once stays smaller. `parts`
-    is the fingerprint of what was loaded, `scored` tells whether any sample ever got a score."""
-
-    def __init__(self, scorer: Scorer, batch_tokens: int, parts: Mapping[str, Any] | None = None):
-        self.scorer = scorer
-        self.batch_tokens = batch_tokens
-        self.parts = scorer.fingerprint() if parts is None else parts
-        self.scored = False
-        self._lock = threading.Lock()
-
-    def run(self, batch: Sequence[Prepared]) -> list[Row | SampleError]:
-        """A row of column values, or the reason for none, for each sample of the batch."""
-        try:
-            with self._lock:
-                finish = self._launch(batch)
-            columns = finish()
-            self.scored = True
-            return [self._row(columns, i) for i in range(len(batch))]
-        except VlfilterError:  # such as a server that is gone: no sample's fault, so the shard fails and not its rows
-            raise
-        except Exception as error:
-            memory = is_out_of_memory(error)
-            if not memory and is_device_lost(error):
-                raise
-            if len(batch) == 1:
-                return [error if isinstance(error, SampleError) else self._failed(error)]
-        # Outside the handler, so that the failed pass's tensors are free before the next one.
-        if memory:
-            free_memory()
-        half = len(batch) // 2
-        rows = self.run(batch[:half]) + self.run(batch[half:])
-        if memory and not any(isinstance(row, SampleError) for row in rows):
-            self._shrink(batch)  # it was the batch's size, not one sample's
-        return rows
-
-    def _launch(self, batch: Sequence[Prepared]) -> Callable[[], dict[str, Sequence[Any]]]:
-        if isinstance(self.scorer, Launching):
-            return self.scorer.launch(batch)
-        columns = self.scorer.score(batch)
-        return lambda: columns
-
-    def _failed(self, error: Exception) -> SampleError:
-        return SampleError(Status.FAILED, f"{self.scorer.name} failed on it: {describe(error)}")
-
-    def _row(self, columns: dict[str, Sequence[Any]], i: int) -> Row | SampleError:
-        row = {name: columns[name][i] for name in self.scorer.columns.names}
-        for name, value in row.items():
-            if isinstance(value, float) and not math.isfinite(value):
-                return SampleError(Status.FAILED, f"{name} is {value}, not a finite number")
-        return row
-
-    def _shrink(self, batch: Sequence[Prepared]) -> None:
-        padded = len(batch) * max(item.tokens for item in batch)
-        smaller = max(1, min(self.batch_tokens, padded // 2))
-        if smaller < self.batch_tokens:
-            log.warning("%s ran out of memory at %d tokens; batches now hold %d", self.scorer.name, padded, smaller)
-        self.batch_tokens = smaller
+def cut_around_first(tokens: Sequence[int], budget: int) -> list[int]:
+    """Positions of the batch that the first one goes with: those next to it in length, longest first, as many as keep
+    count × longest ≤ budget."""
+    order = sorted(range(len(tokens)), key=lambda i: (-tokens[i], i))
+    start = order.index(0)
+    end = start + 1
+    while end < len(order) and (end - start + 1) * tokens[order[start]] <= budget:
+        end += 1
+    while start and (end - start + 1) * tokens[order[start - 1]] <= budget:
+        start -= 1
+    return order[start:end]
 
 
 class Batcher:
-    """Collects one shard's prepared samples for a runner and gives their rows back by position."""
+    """Collects one shard's prepared samples for a runner and gives their rows back by position.
+
+    What goes into a batch depends on the samples alone, never on time.
+    """
 
     def __init__(self, runner: BatchRunner):
         self.runner = runner
         self.rows: dict[int, Row | SampleError] = {}
         self._waiting: list[tuple[int, Prepared]] = []
-        self._tokens = 0
-        self._window = 1
+        self._tokens = 0  # of all that wait
+        self._fresh = 0  # of those that came since the last look
+        self._queued: deque[tuple[list[int], Callable[[], Rows]]] = deque()
 
     def add(self, position: int, prepared: Prepared | SampleError) -> None:
         if isinstance(prepared, SampleError):
@@ -111,41 +61,45 @@ class Batcher:
             return
         self._waiting.append((position, prepared))
         self._tokens += max(prepared.tokens, 1)
-        if self._tokens >= self._window * self.runner.batch_tokens:
-            self._flush(keep_last=True)
-            self._window = min(2 * self._window, WINDOW)
+        self._fresh += max(prepared.tokens, 1)
+        if self._fresh >= self.runner.batch_tokens:
+            self._fresh = 0
+            while batch := self._ripe():
+                self._start(batch)
 
     def finish(self) -> None:
-        self._flush(keep_last=False)
+        tokens = [prepared.tokens for _, prepared in self._waiting]
+        for batch in cut_batches(tokens, self.runner.batch_tokens):
+            self._queue([self._waiting[i] for i in batch])
+        self._waiting = []
+        while self._queued:
+            self._fetch()
 
-    def _flush(self, keep_last: bool) -> None:
-        batches = cut_batches([prepared.tokens for _, prepared in self._waiting], self.runner.batch_tokens)
-        kept = batches.pop() if keep_last and len(batches) > 1 else []  # the last is seldom full
-        for batch in batches:
-            members = [self._waiting[i] for i in batch]
-            results = self.runner.run([prepared for _, prepared in members])
-            self.rows.update({position: row for (position, _), row in zip(members, results, strict=True)})
-        self._waiting = [self._waiting[i] for i in sorted(kept)]
-        self._tokens = sum(prepared.tokens for _, prepared in self._waiting)
+    def _ripe(self) -> list[int]:
+        """Places in `_waiting` of a batch that need not wait for better company; none when there is none."""
+        budget = self.runner.batch_tokens
+        tokens = [max(prepared.tokens, 1) for _, prepared in self._waiting]
+        if self._tokens < budget:
+            return []
+        batch = cut_around_first(tokens, budget)
+        longest = tokens[batch[0]]
+        full = (len(batch) + 1) * longest > budget
+        wasted = 1 - sum(tokens[i] for i in batch) / (len(batch) * longest)
+        return batch if (full and wasted <= PADDING) or self._tokens >= WINDOW * budget else []
 
+    def _start(self, batch: list[int]) -> None:
+        members = [self._waiting[i] for i in batch]
+        taken = set(batch)
+        self._waiting = [one for i, one in enumerate(self._waiting) if i not in taken]
+        self._tokens -= sum(max(prepared.tokens, 1) for _, prepared in members)
+        self._queue(members)
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Of the accelerator or of the host; known by name and text, so that torch need not be imported here."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and (
-        "out of memory" in text or "ALLOC_FAILED" in text or "can't allocate memory" in text
-    )
+    def _queue(self, members: Sequence[tuple[int, Prepared]]) -> None:
+        started = self.runner.start([prepared for _, prepared in members])
+        self._queued.append(([position for position, _ in members], started))
+        if len(self._queued) > QUEUED:
+            self._fetch()
 
-
-def free_memory() -> None:
-    """Give cached blocks back to the accelerator, so that smaller tensors find room."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def is_device_lost(error: BaseException) -> bool:
-    """After a CUDA fault every later call fails too: no sample's fault, so the shard must fail and not its rows."""
-    return type(error).__name__ == "AcceleratorError" or "CUDA error" in str(error)
+    def _fetch(self) -> None:
+        positions, rows = self._queued.popleft()
+        self.rows.update(zip(positions, rows(), strict=True))

@@ -28,10 +28,11 @@ from vlfilter.data.tables import (
 )
 from vlfilter.errors import ShardError, VlfilterError
 from vlfilter.scoring.base import Scorer
-from vlfilter.scoring.batching import Batcher, BatchRunner, Row
+from vlfilter.scoring.batching import Batcher
 from vlfilter.scoring.pipeline import Prepare, prepare_chunk, prepare_shard
 from vlfilter.scoring.preparing import PrepareProcesses
 from vlfilter.scoring.progress import BOARD, ProgressBoard
+from vlfilter.scoring.runner import BatchRunner, Row
 
 HOPELESS = 8  # failures of a scorer that never scored anything: its own fault, not the samples'
 

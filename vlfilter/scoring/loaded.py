@@ -12,10 +12,10 @@ from vlfilter.data.decode import Limits
 from vlfilter.data.tables import digest
 from vlfilter.errors import StorageError, VlfilterError
 from vlfilter.scoring.base import Portable, Preparer, Scorer, make_scorer
-from vlfilter.scoring.batching import BatchRunner
 from vlfilter.scoring.heap import share_arenas
 from vlfilter.scoring.params import ScoreParams
 from vlfilter.scoring.preparing import PrepareProcesses
+from vlfilter.scoring.runner import BatchRunner
 
 # Read when torch is first imported, which is when the first model loads. OpenMP's threads otherwise spin between two
 # passes: with small models that is nearly half of all CPU time, taken from the threads that decode.

@@ -12,7 +12,7 @@ import numpy as np
 from vlfilter.data.image_files import load_image
 from vlfilter.data.samples import SampleError
 from vlfilter.methods.self_filter.vectors import Vector
-from vlfilter.scoring.batching import free_memory, is_out_of_memory
+from vlfilter.scoring.runner import free_memory, is_out_of_memory
 
 if TYPE_CHECKING:
     import torch

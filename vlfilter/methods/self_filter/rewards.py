@@ -24,10 +24,11 @@ from vlfilter.errors import VlfilterError
 from vlfilter.methods.self_filter.row_images import MAY_BE_MENDED, PROBED, loads, row_problem
 from vlfilter.methods.self_filter.row_shards import RowShard, remove_shards, row_shards, shard_footer, write_shard
 from vlfilter.scoring.base import Prepared, ScorerSettings
-from vlfilter.scoring.batching import Batcher, BatchRunner, Row
+from vlfilter.scoring.batching import Batcher
 from vlfilter.scoring.engine import HOPELESS
 from vlfilter.scoring.image_reward import ImageRewardScore
 from vlfilter.scoring.pipeline import describe, ordered_map
+from vlfilter.scoring.runner import BatchRunner, Row
 
 CODE_VERSION = 1  # raised by whoever changes a row
 MODEL = "THUDM/ImageReward"
