@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +42,7 @@ CASES = {
     "unifilter": Case("unifilter", "unifilter_qwen2.5_1.5b", "bfloat16", "cuda", (2, 1500), 32768, CORES, 2,
                       "unifilter_loop", (1, 300)),
     "clip_score": Case("clip_score", "clip_vit_l_14", "bfloat16", "cuda", (6, 2000), 65536, CORES, 2,
-                       "clip_loop", (2, 2000)),
+                       "clip_loop", (16, 250)),  # webdataset gives each of its workers tars of its own
     "mlm_filter": Case("mlm_filter", "mlm_filter_qwen2.5_1.5b", "bfloat16", "cuda", (2, 500), 32768, CORES, 2,
                        "mlm_filter_loop", (1, 64)),
 }  # fmt: skip
@@ -111,9 +112,9 @@ def _case(name: str) -> Callable[[Path], Found]:
 
 
 PARTS: dict[str, Callable[[Path], Found]] = {
-    "unifilter": _case("unifilter"),
-    "clip_score": _case("clip_score"),
     "host": host,
+    "clip_score": _case("clip_score"),
+    "unifilter": _case("unifilter"),
     "selection": selection,
     "correct": correct,
     "mlm_filter": _case("mlm_filter"),
@@ -165,6 +166,7 @@ def main() -> None:
     failed = []
     for part in sys.argv[1:] or PARTS:
         try:
+            started = time.perf_counter()
             with scratch_folder("gpu") as place:
                 found[part] = PARTS[part](Path(place))
             found.setdefault("gpus", {})[part] = machine()["gpu"]
@@ -172,7 +174,7 @@ def main() -> None:
             failed.append(part)
             print(f"gpu: {part} failed: {error}", flush=True)
             continue
-        print(f"gpu: {part}: {json.dumps(found[part])}", flush=True)
+        print(f"gpu: {part}, {time.perf_counter() - started:.0f} s: {json.dumps(found[part])}", flush=True)
         write_result("gpu", lines(found), found)  # each part as soon as it is there
     sys.exit(bool(failed) or any(line.met is False for line in lines(found)))
 

@@ -60,10 +60,6 @@ class Results:
                 found[line["what"].removesuffix("scoring").rstrip(" ,:")] = float(line["value"])
         return found
 
-    def machine(self, name: str) -> str:
-        machine = self._read(name)["machine"]
-        return str(machine.get("gpu") or machine["cpu"])
-
     def _read(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
         return found
@@ -100,7 +96,7 @@ def scoring(results: Results) -> Iterator[Row]:
             f"GPU time, {scorer}",
             f"{SAMPLES:,} ÷ {number(rate)} samples/s",
             f"{number(hours)} GPU-hours: " + ", ".join(f"{_hours(hours / gpus)} on {gpus}" for gpus in GPUS),
-            f"`gpu`, one {results.machine('gpu')}",
+            "`gpu`, random weights",
         )
     yield Row(
         "Memory of a worker beside its model",

@@ -6,10 +6,12 @@ Takes `ScoreParams` for one scorer as JSON; the last line is what was measured, 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -44,6 +46,15 @@ def seconds(action: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
+def cpu_seconds() -> tuple[float, float]:
+    """Of this process, and of its children that live: which of both a slow engine waits for."""
+    ticks = 0
+    for task in Path("/proc/self/task").glob("*/children"):
+        for pid in task.read_text().split():
+            ticks += sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+    return time.process_time(), ticks / os.sysconf("SC_CLK_TCK")
+
+
 def matrix_rate(device: torch.device) -> float:
     """FLOP/s of a large bfloat16 product (float32 on a CPU), the best of several."""
     cuda = device.type == "cuda"
@@ -73,11 +84,16 @@ def main() -> None:
             list(pool.map(lambda shard: score_shard(shard, [runner], place, settings), shards))
 
     flops = bare.flops()  # also the first, slow pass
-    turns = [(seconds(bare.all), seconds(lambda turn=turn: engine(turn))) for turn in range(ROUNDS)]  # type: ignore[misc]
+    turns, cpu = [], []
+    for turn in range(ROUNDS):
+        bare_s, before = seconds(bare.all), cpu_seconds()
+        turns.append((bare_s, seconds(partial(engine, turn))))
+        cpu.append([round(now - then, 2) for now, then in zip(cpu_seconds(), before, strict=True)])
     found = {
         "samples": bare.samples,
         "bare_s": [round(one, 3) for one, _ in turns],
         "engine_s": [round(two, 3) for _, two in turns],
+        "engine_cpu_s": cpu,  # of the engine's process, of those that prepare
         "bare_samples_per_s": bare.samples / median(one for one, _ in turns),
         "engine_samples_per_s": bare.samples / median(two for _, two in turns),
         "share": median(one / two for one, two in turns),

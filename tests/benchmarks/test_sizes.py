@@ -27,7 +27,11 @@ def made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     data = {"shards": 10, "samples_a_shard": 1000, "tar_mb": 500}
     write("clip_score", ("one more sample, engine", 4.5, "CPU-ms"), data=data)
-    write("gpu", ("some, scoring", 100, "samples/s"), ("some, scoring: share of the bare forward's speed", 90, "%"))
+    write(
+        "gpu",
+        ("some GPU, some, scoring", 100, "samples/s"),
+        ("some: share", 90, "%"),
+    )
     write("memory", ("engine: peak for 100 shards", 800, "MB"))
     write("second_run", ("`vlfilter score` over 1000 finished shards, wall", 2, "s"))
     write("select_rows", ("10 million rows, wall", 10, "s"), ("peak memory", 200, "MB"))
@@ -45,7 +49,7 @@ def test_the_arithmetic(made_up: Path) -> None:
         "In the bucket": "640 GB",
         "The subset's new tars": "192 GB",
         "Cores that read and decode, and a tiny CLIP": "16.0 core-hours",
-        "GPU time, some": "35.56 GPU-hours: 35.6 h on 1, 4.4 h on 8, 67 min on 32",
+        "GPU time, some GPU, some": "35.56 GPU-hours: 35.6 h on 1, 4.4 h on 8, 67 min on 32",
         "Memory of a worker beside its model": "800 MB",
         "Plan 7 shards in a bucket": "20.0 s",
         "A second run over what is done": "2.6 s",
