@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -48,3 +48,19 @@ def upload_pixels(images: Sequence[np.ndarray], device: str | torch.device) -> t
     stacked = torch.empty((len(images), *images[0].shape), dtype=torch.uint8, pin_memory=cuda)
     np.stack(images, out=stacked.numpy())
     return stacked.to(device, non_blocking=True)
+
+
+def download(tensor: torch.Tensor) -> Callable[[], torch.Tensor]:
+    """Queue a tensor's copy to the host. What it returns waits for that, and not for what is queued later."""
+    if not tensor.is_cuda:
+        return lambda: tensor
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    host.copy_(tensor, non_blocking=True)
+    copied = torch.cuda.Event(blocking=True)
+    copied.record(torch.cuda.current_stream(tensor.device))
+
+    def wait() -> torch.Tensor:
+        copied.synchronize()
+        return host
+
+    return wait

@@ -15,7 +15,7 @@ from vlfilter.models.clip_source import clip_source
 from vlfilter.models.clip_text import CaptionTokens
 from vlfilter.models.preprocess import ImageSettings, to_pixels
 from vlfilter.scoring.base import Prepared, ScorerSettings, one_pair
-from vlfilter.scoring.fetch import fetch_finite
+from vlfilter.scoring.finite import finite
 from vlfilter.scoring.options import COMPAT, DTYPES, choose, refuse_options
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class ClipScore:
         import torch
 
         from vlfilter.models.clip import cosine, pad_ids
-        from vlfilter.models.device import upload
+        from vlfilter.models.device import download, upload
         from vlfilter.models.preprocess import normalised_chunks
 
         loaded = self.loaded
@@ -118,8 +118,8 @@ class ClipScore:
             chunks = normalised_chunks(pixels, loaded.images, loaded.device)
             images = torch.cat([loaded.encode_images(chunk) for chunk in chunks])
             ids = upload(pad_ids([payload.ids for payload in payloads], loaded.tokens.pad), loaded.device)
-            scores = cosine(images, loaded.encode_texts(ids))
+            scores = download(cosine(images, loaded.encode_texts(ids)))
         return lambda: {
-            "clip_score": fetch_finite(scores).tolist(),
+            "clip_score": finite(scores()).tolist(),
             "truncated": [payload.truncated for payload in payloads],
         }

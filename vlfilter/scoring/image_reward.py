@@ -15,7 +15,7 @@ from vlfilter.models.image_reward_source import reward_source
 from vlfilter.models.preprocess import ImageSettings, to_pixels
 from vlfilter.models.wordpiece import WordPieces
 from vlfilter.scoring.base import Prepared, ScorerSettings, one_pair
-from vlfilter.scoring.fetch import fetch_finite
+from vlfilter.scoring.finite import finite
 from vlfilter.scoring.options import COMPAT, DTYPES, choose, refuse_options
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class ImageRewardScore:
     def launch(self, batch: Sequence[Prepared]) -> Callable[[], dict[str, Sequence[Any]]]:
         import torch
 
-        from vlfilter.models.device import upload
+        from vlfilter.models.device import download, upload
         from vlfilter.models.image_reward import TEXT_TOKENS, normalise_as_published
 
         loaded = self.loaded
@@ -118,8 +118,8 @@ class ImageRewardScore:
             ids = upload(torch.tensor([payload.ids for payload in payloads]), loaded.device)
             lengths = torch.tensor([payload.length for payload in payloads])
             mask = upload((torch.arange(TEXT_TOKENS) < lengths[:, None]).long(), loaded.device)
-            rewards = loaded.rewards(pixels, ids, mask)
+            rewards = download(loaded.rewards(pixels, ids, mask))
         return lambda: {
-            "image_reward": fetch_finite(rewards, "reward").tolist(),
+            "image_reward": finite(rewards(), "reward").tolist(),
             "truncated": [payload.truncated for payload in payloads],
         }

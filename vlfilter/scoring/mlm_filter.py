@@ -284,10 +284,12 @@ class MlmFilter:
         return lambda: columns() | {"truncated": [payload.questions.truncated for payload in payloads]}
 
     def _expected(self, rows: Sequence[Any], images: Sequence[Any]) -> _Columns:
+        from vlfilter.models.device import download
         from vlfilter.models.lanes import tree_log_probabilities
 
-        logs = tree_log_probabilities(self.loaded.model, rows, images, self._tree.nodes, self._tree.alphabet)
-        return lambda: expected_columns(self.metrics, self._tree.distribution(logs.cpu().numpy()))
+        found = tree_log_probabilities(self.loaded.model, rows, images, self._tree.nodes, self._tree.alphabet)
+        logs = download(found)
+        return lambda: expected_columns(self.metrics, self._tree.distribution(logs().numpy()))
 
     def _greedy(self, rows: Sequence[Any], images: Sequence[Any]) -> _Columns:
         from vlfilter.models.lanes import greedy

@@ -17,7 +17,7 @@ from vlfilter.models.locate import VisionSource, VisionWeights, check_vlm_folder
 from vlfilter.models.preprocess import ImageSettings, to_pixels
 from vlfilter.models.tokenizer import TextTokenizer
 from vlfilter.scoring.base import Prepared, ScorerSettings
-from vlfilter.scoring.fetch import fetch_finite
+from vlfilter.scoring.finite import finite
 from vlfilter.scoring.options import COMPAT, DTYPES, choose, read_options
 from vlfilter.scoring.unifilter_text import (
     TextLimits,
@@ -200,6 +200,7 @@ class UniFilter:
     def launch(self, batch: Sequence[Prepared]) -> Callable[[], dict[str, Sequence[Any]]]:
         import torch
 
+        from vlfilter.models.device import download
         from vlfilter.models.preprocess import normalised_chunks
 
         loaded = self.loaded
@@ -211,10 +212,10 @@ class UniFilter:
             chunks = normalised_chunks(pixels, loaded.images, str(device))
             images = torch.cat([loaded.model.encode_images(chunk) for chunk in chunks]).split(counts)
             ids = [torch.from_numpy(payload.ids) for payload in payloads]
-            logits = loaded.model(ids, images, max_length=loaded.config.max_length if self.original else None)
+            logits = download(loaded.model(ids, images, loaded.config.max_length if self.original else None))
 
         def finish() -> dict[str, Sequence[Any]]:
-            scores, classes = quality(fetch_finite(logits), self.original)
+            scores, classes = quality(finite(logits()), self.original)
             return {
                 "quality_score": scores.tolist(),
                 "quality_class": classes.tolist(),
