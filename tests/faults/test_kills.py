@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.evaluation.small_model import save_model
 from tests.faults.kills import survives
+from tests.flows.test_evaluate import fields
 from tests.flows.test_mlm_filter import FIXTURE as MLM_FILTER
 from tests.flows.test_mlm_filter import METRIC
 from tests.flows.test_mlm_filter import work as mlm_work
@@ -18,13 +20,19 @@ from tests.flows.test_unifilter import work as unifilter_work
 from tests.llm.vendor import VendorServer
 from vlfilter.scoring.params import ScoreParams
 
-__all__ = ["mlm_work", "unifilter_work"]
+__all__ = ["fields", "mlm_work", "unifilter_work"]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def test_score(toy_run: Callable[[int, int], ScoreParams], prefect_api: str) -> None:
     params = toy_run(6, 4).model_dump()
     kills = survives("flows.score_shards:score_shards", "vlfilter.scoring.params", params, prefect_api, range(3))
+    assert kills >= 3
+
+
+def test_evaluate(fields: dict[str, Any], prefect_api: str, tmp_path: Path) -> None:
+    fields |= {"model": save_model(tmp_path / "model"), "model_id": "tiny"}
+    kills = survives("flows.evaluate:evaluate", "vlfilter.evaluation.params", fields, prefect_api, range(3))
     assert kills >= 3
 
 
