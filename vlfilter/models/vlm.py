@@ -117,6 +117,8 @@ class VisionLanguageModel(nn.Module):
             if len(places) != given:
                 raise ValueError(f"sample {index} has {len(places)} image placeholders but {given} images")
         table = self.body.get_input_embeddings()
+        flat = torch.cat(list(input_ids))
+        device = flat.device if flat.is_cuda else table.weight.device  # offloaded weights lie elsewhere than they work
         # Gemma 2 scales what it embeds: the published code image vectors too, transformers 5 words only.
         scale = getattr(table, "embed_scale", None)
         sequences = []
@@ -126,9 +128,8 @@ class VisionLanguageModel(nn.Module):
             # Every process of a sharded or replicated training must run every trained module, images or none, and in
             # the same order: processes exchange weights and gradients as the modules run.
             size = int(self.config.vision.image_size)
-            blank = self.encode_images(torch.zeros(1, 3, size, size, device=table.weight.device)).sum()
-        flat = torch.cat(list(input_ids))
-        embedded = table(upload(flat.masked_fill(flat == IMAGE_TOKEN, 0), table.weight.device))
+            blank = self.encode_images(torch.zeros(1, 3, size, size, device=device)).sum()
+        embedded = table(upload(flat.masked_fill(flat == IMAGE_TOKEN, 0), device))
         for words, places, vectors in zip(embedded.split([*map(len, input_ids)]), cuts, all_vectors, strict=True):
             if vectors is None:
                 sequences.append(words)
