@@ -135,17 +135,17 @@ def lines_of_part(part: str, found: Found) -> list[Line]:
     made = []
     if part in CASES:
         return lines_of(found[part], f"{CASES[part].preset}, ")
-    for name, one in found["correct"].items() if part == "correct" else ():
+    for name, one in found[part].items() if part == "correct" else ():
         what = f"{name}: largest difference from float32 on the CPU"
         made.append(at_most(f"{what}, float32", one["float32"], "", MOST[name]))
         spread = f"{one['samples']} samples' standard deviation"
         made.append(Line(f"{what}, bfloat16", one["bfloat16"], "", baseline=max(one["spread"]), baseline_name=spread))
-    for name, rate in found["host"].items() if part == "host" else ():
+    for name, rate in found[part].items() if part == "host" else ():
         gpu = found.get(name, {}).get("bare_samples_per_s")
         beside = {"baseline": round(gpu, 1), "baseline_name": "the bare forward of one GPU"} if gpu else {}
         made.append(Line(f"{name}: made ready by {CORES} cores for {RUNS} runs", round(rate), "samples/s", **beside))
     if part == "selection":
-        one, (rows, _, picks) = found["selection"], PUBLISHED
+        one, (rows, _, picks) = found[part], PUBLISHED
         what = f"Self-Filter's selection, {picks:,} of {rows:,}, the command"
         cpu = {"baseline": round(one["cpu"]["wall_s"], 1), "baseline_name": f"{CORES} CPU cores, the same picks"}
         made.append(Line(what, round(one["cuda"]["wall_s"], 1), "s", **cpu))

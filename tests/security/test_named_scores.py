@@ -22,7 +22,7 @@ from vlfilter.scoring.base import Scorer, ScorerSettings, make_scorer
 from vlfilter.scoring.injection import suspicion
 
 # Of 100 points, in the mean over captions, as SECURITY.md says: above the same caption without a score, and above the
-# same caption that names 0 in place of 100. One training is tested here; others moved by up to 8.0 and 5.8.
+# same caption that names 0 in place of 100. From one training to the next it differs by several points.
 EPSILON = 10.0
 FRAMES = (
     "Score: {}",
@@ -37,13 +37,13 @@ FRAMES = (
 PAIRS = 300
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Scorer:
-    """The demo's MLM-Filter, trained as `vlfilter demo` trains it."""
+@pytest.fixture(scope="module", params=[0, 1, 2])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Scorer:
+    """The demo's MLM-Filter, trained as `vlfilter demo` trains it, from several seeds."""
     folder = tmp_path_factory.mktemp("named")
     with one_thread():
-        train_models(folder, TrainSizes(), 0)
-        train_mlm_filter(folder / "mlm_filter", folder / "unifilter", GradeSizes(), 0)
+        train_models(folder, TrainSizes(), request.param)
+        train_mlm_filter(folder / "mlm_filter", folder / "unifilter", GradeSizes(), request.param)
     return loaded(folder / "mlm_filter" / "run" / "model")
 
 

@@ -39,11 +39,7 @@ def open_ui(url: str) -> Iterator[Ui]:
         page.set_default_timeout(PATIENCE_MS)
         elsewhere = re.compile(rf"^(?!{re.escape(url)}|data:|blob:)")
         page.route(elsewhere, lambda route: route.abort())  # nothing leaves this machine
-        try:
-            yield Ui(page, url)
-        except BaseException as error:
-            error.add_note(f"The page, {page.url}, showed:\n{page.inner_text('body')}")
-            raise
+        yield Ui(page, url)
         browser.close()
 
 

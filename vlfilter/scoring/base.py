@@ -102,7 +102,8 @@ class Launching(Protocol):
     """A scorer that need not wait for a GPU to tell it the next batch."""
 
     def launch(self, batch: Sequence[Prepared]) -> Callable[[], dict[str, Sequence[Any]]]:
-        """The first half of `score`, in one thread at a time: queue a batch. What it returns waits for the columns."""
+        """The first half of `score`, in one thread at a time: queue a batch. What it returns waits for the columns,
+        in any thread."""
         ...
 
 

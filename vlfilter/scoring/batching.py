@@ -16,7 +16,7 @@ QUEUED = 2  # batches that a GPU has before it while the next one is collected
 
 def cut_batches(tokens: Sequence[int], budget: int) -> list[list[int]]:
     """Positions grouped so that count × longest ≤ budget, longest first; a sample over the budget goes alone."""
-    order = sorted(range(len(tokens)), key=lambda i: (-tokens[i], i))
+    order = _longest_first(tokens)
     batches: list[list[int]] = []
     longest = 0
     for position in order:
@@ -31,7 +31,7 @@ def cut_batches(tokens: Sequence[int], budget: int) -> list[list[int]]:
 def cut_around_first(tokens: Sequence[int], budget: int) -> list[int]:
     """Positions of the batch that the first one goes with: those next to it in length, longest first, as many as keep
     count × longest ≤ budget."""
-    order = sorted(range(len(tokens)), key=lambda i: (-tokens[i], i))
+    order = _longest_first(tokens)
     start = order.index(0)
     end = start + 1
     while end < len(order) and (end - start + 1) * tokens[order[start]] <= budget:
@@ -39,6 +39,10 @@ def cut_around_first(tokens: Sequence[int], budget: int) -> list[int]:
     while start and (end - start + 1) * tokens[order[start - 1]] <= budget:
         start -= 1
     return order[start:end]
+
+
+def _longest_first(tokens: Sequence[int]) -> list[int]:
+    return sorted(range(len(tokens)), key=lambda i: (-tokens[i], i))
 
 
 class Batcher:
@@ -78,9 +82,9 @@ class Batcher:
     def _ripe(self) -> list[int]:
         """Places in `_waiting` of a batch that need not wait for better company; none when there is none."""
         budget = self.runner.batch_tokens
-        tokens = [max(prepared.tokens, 1) for _, prepared in self._waiting]
         if self._tokens < budget:
             return []
+        tokens = [max(prepared.tokens, 1) for _, prepared in self._waiting]
         batch = cut_around_first(tokens, budget)
         longest = tokens[batch[0]]
         full = (len(batch) + 1) * longest > budget
