@@ -33,7 +33,7 @@ def apply(client: SyncPrefectClient, kind: str = "process") -> Iterator[str]:
         yield from apply_variables(client)
         yield from apply_pools(client, kind, container_environment(client))
     yield from apply_limits(client)
-    yield from apply_automations(client, alerts(client))
+    yield from apply_automations(client, kind, alerts(client))
 
 
 def deploy(client: SyncPrefectClient) -> list[str]:

@@ -1,7 +1,7 @@
 """What the server does by itself about dead runs, late runs and empty purses.
 
-Open-source Prefect notices no run that died with its machine: its last state stays "Running" for good. The first
-automation ends such runs, the second starts again what is worth it.
+Open-source Prefect notices no run that died with its machine: its last state stays "Running" or "Pending" for good. The
+first two automations end such runs, the third starts again what is worth it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from prefect.events.schemas.events import ResourceSpecification
 
 import flows
 from tasks.judge import OVER_BUDGET
+from tasks.silence import time_to_begin
 
 SILENCE = timedelta(seconds=90)  # three heartbeats (deployments/templates.py)
 ATTEMPTS = 3  # of a run in all; a crash before the first one is for people: the pool or the image is wrong
@@ -31,26 +32,41 @@ RESTART = "restart"  # the tag of deployments whose crashed runs start again by 
 RUN = {"prefect.resource.id": "prefect.flow-run.*"}
 
 
-def automations(alerts: str | None) -> list[AutomationCore]:
-    """`alerts` is the id of a notification block; without one, what is reported is an event in the UI's feed."""
+def automations(kind: str, alerts: str | None) -> list[AutomationCore]:
+    """For pools of the type `kind`. `alerts` is the id of a notification block; without one, what is reported is an
+    event in the UI's feed."""
+    begin = time_to_begin(kind)
+    ours = [{"prefect.resource.role": "flow", "prefect.resource.name": flow_names()}]
     return [
         AutomationCore(
             name="vlfilter: silent runs have crashed",
             description=f"A run that sent no heartbeat for {SILENCE.seconds} s died with its process or machine.",
             trigger=_absence(
-                after="prefect.flow-run.heartbeat",
+                # Running too: the first heartbeat may be lost with a server that is killed just then.
+                after={"prefect.flow-run.heartbeat", "prefect.flow-run.Running"},
                 within=SILENCE,
                 match=RUN,
                 # By flow: runs inside a run have no deployment, and others' runs may beat more slowly.
-                related=[{"prefect.resource.role": "flow", "prefect.resource.name": flow_names()}],
+                related=ours,
             ),
             actions=[_set_state(StateType.CRASHED, None, f"No heartbeat for {SILENCE.seconds} s.")],
+        ),
+        AutomationCore(
+            name="vlfilter: runs that do not begin have crashed",
+            description=f"A worker took it {begin.seconds // 60} minutes ago, and died before the run began.",
+            trigger=_absence(
+                after={f"prefect.flow-run.{name}" for name in ("Pending", "Submitting", "InfrastructurePending")},
+                within=begin,
+                match=RUN,
+                related=ours,
+            ),
+            actions=[_set_state(StateType.CRASHED, None, f"Not begun after {begin.seconds // 60} minutes.")],
         ),
         AutomationCore(
             name="vlfilter: crashed runs start again",
             description=f"Of deployments tagged `{RESTART}`, {ATTEMPTS} times in all; what is done is not done again.",
             trigger=_absence(
-                after="prefect.flow-run.Crashed",
+                after={"prefect.flow-run.Crashed"},
                 within=SETTLED,
                 match=RUN | {"prefect.run-count": [str(n) for n in range(1, ATTEMPTS)]},
                 related=[
@@ -64,7 +80,7 @@ def automations(alerts: str | None) -> list[AutomationCore]:
             name="vlfilter: late runs are reported",
             description=f"{LATE.seconds // 60} minutes late: is a worker polling the pool?",
             trigger=_absence(
-                after="prefect.flow-run.Late",
+                after={"prefect.flow-run.Late"},
                 within=LATE,
                 match=RUN,
                 related=[{"prefect.resource.role": "tag", "prefect.resource.id": "prefect.tag.vlfilter"}],
@@ -85,9 +101,9 @@ def automations(alerts: str | None) -> list[AutomationCore]:
     ]
 
 
-def apply_automations(client: SyncPrefectClient, alerts: str | None) -> Iterator[str]:
+def apply_automations(client: SyncPrefectClient, kind: str, alerts: str | None) -> Iterator[str]:
     """Make or update the automations; tells what changed. Whether one is switched on stays as it is."""
-    for wanted in automations(alerts):
+    for wanted in automations(kind, alerts):
         found = client.read_automations_by_name(wanted.name)
         if not found:
             client.create_automation(wanted)
@@ -104,10 +120,10 @@ def flow_names() -> list[str]:
     return sorted({value.name for module in modules for value in vars(module).values() if isinstance(value, Flow)})
 
 
-def _absence(after: str, within: timedelta, match: dict[str, Any], related: list[dict[str, Any]]) -> EventTrigger:
-    """Fires for a run of which nothing is heard for `within` after an event."""
+def _absence(after: set[str], within: timedelta, match: dict[str, Any], related: list[dict[str, Any]]) -> EventTrigger:
+    """Fires for a run of which nothing is heard for `within` after one of these events."""
     return EventTrigger(
-        after={after},
+        after=after,
         expect={"prefect.flow-run.*"},
         match=ResourceSpecification(match),
         match_related=[ResourceSpecification(one) for one in related],

@@ -1,7 +1,7 @@
 """Flow runs of a deployment as the children of one run: handed out a few at a time, watched by one question for all.
 
-A child whose run crashes is handed out again a bounded number of times. A parent that is run again finds the children
-that are still alive by their tag and waits for them too.
+A child whose run crashes is handed out again a bounded number of times; so is one that has died without a word. A
+parent that is run again finds the children that are still alive by their tag and waits for them too.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -20,7 +21,9 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
+from prefect.states import Crashed
 
+from tasks.silence import silent
 from vlfilter.data.shards import Shard
 from vlfilter.errors import VlfilterError
 from vlfilter.scoring.params import Dispatch
@@ -28,6 +31,7 @@ from vlfilter.scoring.params import Dispatch
 T = TypeVar("T")
 LIVE = [state.value for state in StateType if state.value not in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")]
 POLL_FIRST, POLL_MOST = 1.0, 20.0  # seconds between two questions: more while nothing changes
+LISTEN = 60.0  # seconds between two questions whether the children are alive
 PATIENCE = 1800.0  # seconds that the server may be away before the parent gives up
 
 
@@ -73,7 +77,7 @@ class Family:
     def _run(self) -> None:
         waiting = [child for child in reversed(self.children) if child.run is None]
         live = {child.run: child for child in self.children if child.run is not None}
-        pause = POLL_FIRST
+        pause, listened = POLL_FIRST, time.monotonic()
         while waiting or live:
             while waiting and len(live) < self.settings.in_flight:
                 child = waiting.pop()
@@ -97,6 +101,9 @@ class Family:
                     waiting.append(child)
                 else:
                     self.ended(child)
+            if time.monotonic() > listened + LISTEN:
+                patiently(partial(_end_silent, found))  # seen to have ended at the next look
+                listened = time.monotonic()
             pause = POLL_FIRST if changed else min(pause * 1.5, POLL_MOST)
 
     def _start(self, child: Child) -> FlowRun:
@@ -185,6 +192,13 @@ def _read(wanted: dict[str, Any]) -> list[FlowRun]:
     """One page holds all children that are out at a time."""
     with get_client(sync_client=True) as client:
         return client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(wanted), limit=200)
+
+
+def _end_silent(runs: Sequence[FlowRun]) -> None:
+    with get_client(sync_client=True) as client:
+        for run in silent(client, runs):
+            # Not forced: a run that has ended meanwhile stays as it ended.
+            client.set_flow_run_state(run.id, Crashed(message="nothing was heard of it any more"))
 
 
 def _state_name(run: FlowRun) -> str:

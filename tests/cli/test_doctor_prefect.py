@@ -14,12 +14,13 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
 from prefect.client.schemas.objects import State, StateType
-from prefect.states import Cancelled, Completed, Running
+from prefect.states import Cancelled, Completed, Pending, Running
 
 from deployments.automations import automations
-from vlfilter.cli import doctor_slots
+from tasks import silence
+from tasks.silence import LIVING, silent
 from vlfilter.cli.doctor_prefect import SILENT_RUNS, check_pools, check_prefect, judge_settings, judge_version
-from vlfilter.cli.doctor_slots import ALIVE, check_runs, check_slots
+from vlfilter.cli.doctor_slots import check_runs, check_slots
 from vlfilter.doctor.check import Check
 
 
@@ -27,7 +28,7 @@ from vlfilter.doctor.check import Check
 def client(prefect_api: str) -> Iterator[SyncPrefectClient]:
     """The session's server, on which no run of another test lives any more."""
     with get_client(sync_client=True) as client:
-        alive = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=ALIVE)))
+        alive = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(LIVING))))
         for run in client.read_flow_runs(flow_run_filter=alive):
             client.set_flow_run_state(run.id, Cancelled(), force=True)
         yield client
@@ -116,24 +117,35 @@ def test_a_run_that_has_fallen_silent(
 ) -> None:
     run = client.create_flow_run_from_deployment(deployment, name="silent-one")
     client.set_flow_run_state(run.id, Running(), force=True)
-    assert check_runs(client) == Check("runs", "ok", "none hangs")  # it has just begun
-    monkeypatch.setattr(doctor_slots, "SILENCE", timedelta(0))
+    waits = client.create_flow_run_from_deployment(deployment)
+    client.set_flow_run_state(waits.id, Pending(), force=True)
+    assert check_runs(client) == Check("runs", "ok", "none of 2 living runs is silent")  # they have just begun
+    monkeypatch.setattr(silence, "HEARTBEATS", timedelta(0))
     found = check_runs(client)
-    assert (found.level, found.text) == ("warn", "1 runs say Running and sent no heartbeat for 0 min: silent-one")
-    client.set_flow_run_state(run.id, Completed(), force=True)
+    text = "1 runs claim to live, and nothing was heard of them for 7 min: silent-one (Running)"
+    assert (found.level, found.text) == ("warn", text)
+    for one in (run, waits):
+        client.set_flow_run_state(one.id, Completed(), force=True)
+    assert check_runs(client) == Check("runs", "ok", "none is under way")
 
 
-def test_a_heartbeat_is_a_sign_of_life(client: SyncPrefectClient, deployment: UUID) -> None:
-    run = client.create_flow_run_from_deployment(deployment)
-    assert not doctor_slots.has_a_pulse(client, run)
+def test_a_heartbeat_is_a_sign_of_life(
+    client: SyncPrefectClient, deployment: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(silence, "HEARTBEATS", timedelta(0))
+    made = [client.create_flow_run_from_deployment(deployment) for _ in range(2)]
+    for run in made:
+        client.set_flow_run_state(run.id, Running(), force=True)
+    runs = [client.read_flow_run(run.id) for run in made]
+    assert silent(client, runs) == runs
     beat = {
-        "occurred": datetime.now(UTC).isoformat(),
+        "occurred": (datetime.now(UTC) + timedelta(minutes=1)).isoformat(),
         "event": "prefect.flow-run.heartbeat",
-        "resource": {"prefect.resource.id": f"prefect.flow-run.{run.id}"},
+        "resource": {"prefect.resource.id": f"prefect.flow-run.{runs[0].id}"},
         "id": str(uuid.uuid4()),
     }
     client.request("POST", "/events", json=[beat])
-    until(lambda: doctor_slots.has_a_pulse(client, run))
+    until(lambda: silent(client, runs) == runs[1:])
 
 
 def until(true: Callable[[], bool], seconds: float = 30) -> None:
@@ -150,7 +162,7 @@ def test_the_automation_that_ends_silent_runs(client: SyncPrefectClient) -> None
     for there in client.read_automations_by_name(SILENT_RUNS):
         client.delete_automation(there.id)
     assert found().level == "warn"
-    wanted = next(one for one in automations(None) if one.name == SILENT_RUNS)
+    wanted = next(one for one in automations("process", None) if one.name == SILENT_RUNS)
     made = client.create_automation(wanted)
     assert found() == Check("automations", "ok", "silent runs are marked crashed")
     client.pause_automation(made)

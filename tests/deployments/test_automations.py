@@ -42,7 +42,8 @@ def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
     ):
         patch.setattr(automations, "SILENCE", timedelta(seconds=10))
         patch.setattr(automations, "SETTLED", timedelta(seconds=10))
-        list(apply_automations(client, alerts=None))
+        patch.setattr(automations, "time_to_begin", lambda _: timedelta(seconds=10))
+        list(apply_automations(client, "process", alerts=None))
         operator = Operator(server.url, folder)
         operator.deploy("score-shards", "main", "cpu", "flows.score_shards.score_shards")
         yield operator
@@ -108,6 +109,23 @@ def test_runs_that_others_start_again_or_own_are_left_alone(operator: Operator) 
     until(lambda: operator.read(witness)["state_name"] == "AwaitingRetry", "scheduled again")
     assert operator.read(part)["state_type"] == "CRASHED"
     assert operator.read(strange)["state_type"] == "RUNNING"
+
+
+def test_a_run_whose_first_heartbeat_was_lost_is_noticed_too(operator: Operator) -> None:
+    run = start(operator)
+    operator.set_state(run, type="PENDING")
+    operator.set_state(run, type="RUNNING")
+    until(lambda: operator.read(run)["state_type"] == "CRASHED", "crashed")
+    assert operator.read(run)["state"]["message"].startswith("No heartbeat for ")
+
+
+def test_a_run_that_a_worker_took_and_never_began_has_crashed(operator: Operator) -> None:
+    run, waiting = start(operator), start(operator)
+    operator.set_state(run, type="PENDING")
+    operator.set_state(run, type="PENDING", name="Submitting")
+    until(lambda: operator.read(run)["state_type"] == "CRASHED", "crashed")
+    assert operator.read(run)["state"]["message"].startswith("Not begun after ")
+    assert operator.read(waiting)["state_type"] == "SCHEDULED"  # no worker has taken it; that is reported as late
 
 
 def test_a_used_up_budget_pauses_the_deployment(operator: Operator, vendor: VendorServer, tmp_path: Path) -> None:

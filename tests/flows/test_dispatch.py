@@ -6,12 +6,15 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from prefect import flow
 
+from flows import dispatch
+from tasks import silence
 from tests.operations import Operator, Run
 from tests.toy import NAME
 from vlfilter.errors import VlfilterError
@@ -109,6 +112,31 @@ def test_a_crashed_group_is_handed_out_again_but_not_for_ever(operator, params, 
         "group 2 of 3 (try 3)",
         "group 3 of 3",
     ]
+
+
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING"])
+def test_a_group_that_died_without_a_word_is_handed_out_again(  # type: ignore[no-untyped-def]
+    operator, params, hands, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    """As when the server was killed just as it noticed: no automation will tell."""
+    monkeypatch.setattr(dispatch, "LISTEN", 0.0)
+    monkeypatch.setattr(silence, "HEARTBEATS", timedelta(seconds=5))
+    monkeypatch.setattr(silence, "time_to_begin", lambda _: timedelta(seconds=5))
+
+    def answer(run: Run) -> dict[str, str]:
+        dead = run["name"].endswith("group 2 of 3")
+        return {"type": state} if dead else {"type": "COMPLETED"}
+
+    hands(answer)
+    run(params)
+    ended = {run["name"].split(" · ")[-1]: run["state"] for run in groups(operator)}
+    assert {name: state["type"] for name, state in ended.items()} == {
+        "group 1 of 3": "COMPLETED",
+        "group 2 of 3": "CRASHED",
+        "group 2 of 3 (try 2)": "COMPLETED",
+        "group 3 of 3": "COMPLETED",
+    }
+    assert ended["group 2 of 3"]["message"] == "nothing was heard of it any more"
 
 
 def test_an_error_of_the_run_itself_is_tried_again_failed_shards_are_not(operator, params, hands) -> None:  # type: ignore[no-untyped-def]

@@ -19,7 +19,7 @@ import s3fs
 
 from tests.faults.s3_proxy import S3Proxy, every_tenth
 from tests.helpers import pairs, tar_bytes
-from tests.operations import FINAL, ROOT, Operator, Program, descendants, kill
+from tests.operations import FINAL, ROOT, Operator, Program, Run, descendants, kill
 from tests.recovery.services import S3, Postgres, PrefectServer, postgres_programs
 from tests.toy import NAME
 from vlfilter.scoring.params import Dispatch, ScoreParams
@@ -34,8 +34,17 @@ BUCKET = "storm"
 BY_ITSELF = 40.0  # seconds in which the server may start a crashed run again; then somebody presses Retry
 PATIENCE = 2400.0  # some 5 minutes on two idle cores
 # Each kind of blow as often as it is listed here, twenty in all. `host` takes a worker with all it has started, which
-# nobody is left to report; `run` takes only the process of a group's run, which its worker reports.
-BLOWS = ["host"] * 5 + ["run"] * 5 + ["parent"] * 3 + ["parent's host"] * 1 + ["server"] * 3 + ["database"] * 3
+# nobody is left to report, `beginning host` one whose run has not begun; `run` takes only the process of a group's run,
+# which its worker reports.
+BLOWS = (
+    ["host"] * 4
+    + ["beginning host"] * 1
+    + ["run"] * 5
+    + ["parent"] * 3
+    + ["parent's host"] * 1
+    + ["server"] * 3
+    + ["database"] * 3
+)
 
 
 @dataclass
@@ -74,6 +83,9 @@ class World:
             order = rng.sample(["gpu-1", "gpu-2"], 2)
             order = ["cpu-1", *order] if blow.startswith("parent") else [*order, "cpu-1"]
             busy = [name for name in order if self.runs_of(name)]
+            if blow == "beginning host":
+                pending = {run["infrastructure_pid"] for run in self.open_runs() if run["state_type"] == "PENDING"}
+                busy = [name for name in busy if pending & set(map(str, self.runs_of(name)))]
             if not busy:
                 return False
             name = busy[0]
@@ -83,6 +95,10 @@ class World:
             else:
                 kill(*self.runs_of(name))
         return True
+
+    def open_runs(self) -> list[Run]:
+        runs = self.operator.runs("score-shards") + self.operator.runs("score-shard-group")
+        return [run for run in runs if run["state_type"] not in FINAL]
 
     def look(self) -> int:
         """How many tables there are."""
@@ -156,13 +172,16 @@ def test_twenty_kills(tmp_path: Path) -> None:
             elif time.monotonic() > ended + BY_ITSELF:
                 retries, ended = retries + 1, None
                 here.operator.retry(parent)
-            assert time.monotonic() < deadline, f"{done} tables, {len(blows)} blows left, {run['state']}"
+            if time.monotonic() > deadline:
+                still = [f"{run['name']}: {run['state']}" for run in here.open_runs()]
+                pytest.fail(f"{done} tables, {len(blows)} blows left, the parent {run['state']['name']}; {still}")
             time.sleep(0.3)
         print(f"retries pressed: {retries}; requests spoiled: {len(proxy.faults())}", flush=True)
 
         assert blows == []
         assert len(proxy.faults()) > SHARDS // 10
-        assert zombies_were_found(here.operator)
+        assert were_found_dead(here.operator, "No heartbeat")
+        assert were_found_dead(here.operator, "Not begun", "nothing was heard")
         check_tables(here, params)
 
 
@@ -173,11 +192,11 @@ def deploy(operator: Operator) -> None:
     assert program.process.wait(180) == 0, program.log.read_text()[-2000:]
 
 
-def zombies_were_found(operator: Operator) -> bool:
-    """Whether some run died without a word and was marked as crashed by the automation."""
+def were_found_dead(operator: Operator, *messages: str) -> bool:
+    """Whether some run died without a word and was marked as crashed with one of these messages."""
     runs = operator.runs("score-shard-group") + operator.runs("score-shards")
     history = [state for run in runs for state in operator.ask("GET", f"/flow_run_states/?flow_run_id={run['id']}")]
-    return any(state["type"] == "CRASHED" and "No heartbeat" in (state["message"] or "") for state in history)
+    return any(state["type"] == "CRASHED" and (state["message"] or "").startswith(messages) for state in history)
 
 
 def check_tables(here: World, params: ScoreParams) -> None:

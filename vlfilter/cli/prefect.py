@@ -25,6 +25,8 @@ DEFAULTS = {
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "500",
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_READ_BATCH_SIZE": "200",
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
+    # A server with our automations takes a run for dead that is silent for 90 s; Prefect's own pace is 180.
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
 }
 
 

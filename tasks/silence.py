@@ -1,0 +1,60 @@
+"""Runs that say they are alive and of which nothing is heard: their process or machine is gone.
+
+The server's automations end such runs within minutes (deployments/automations.py). But the server keeps events in
+memory until they are dealt with: if it is killed just then, it forgets a death that it had noticed, or the heartbeat
+by which it would have. So whoever depends on a run asks again, later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter, EventResourceFilter
+from prefect.types import DateTime
+
+HEARTBEATS = timedelta(minutes=7)  # two at Prefect's own pace of three minutes, and then some
+CLOCKS = timedelta(days=1)  # a run's clock may be ahead
+LIVING = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)  # other runs wait for a worker or for people
+
+
+def time_to_begin(pool_type: str | None) -> timedelta:
+    """The most from a worker's taking a run to its first line of code. For a container a machine may have to be found,
+    and an image fetched."""
+    return timedelta(minutes=3) if pool_type == "process" else timedelta(minutes=30)
+
+
+def silent(client: SyncPrefectClient, runs: Sequence[FlowRun]) -> list[FlowRun]:
+    """Those of `runs` that took up their state long ago and sent no heartbeat since; one question for all."""
+    now = DateTime.now("UTC")
+    pools = {pool.name: pool.type for pool in client.read_work_pools()}
+    overdue = []
+    for run in runs:
+        if run.state and run.state.type in LIVING:
+            begins = run.state.type == StateType.PENDING
+            patience = time_to_begin(pools.get(run.work_pool_name or "")) if begins else HEARTBEATS
+            if run.state.timestamp < now - patience:
+                overdue.append(run)
+    heard = _heard(client, overdue, now) if overdue else set()
+    return [run for run in overdue if _resource(run) not in heard]
+
+
+def _heard(client: SyncPrefectClient, runs: Sequence[FlowRun], now: DateTime) -> set[str]:
+    """Those that sent a heartbeat lately, as resources."""
+    wanted = EventFilter(
+        event=EventNameFilter(name=["prefect.flow-run.heartbeat"]),
+        resource=EventResourceFilter(id=[_resource(run) for run in runs]),
+        occurred=EventOccurredFilter(since=now - HEARTBEATS, until=now + CLOCKS),
+    )
+    path: Any = "/events/count-by/{countable}"
+    body = {"filter": wanted.model_dump(mode="json", exclude_unset=True)}
+    found = client.request("POST", path, path_params={"countable": "resource"}, json=body)
+    found.raise_for_status()
+    return {one["value"] for one in found.json()}
+
+
+def _resource(run: FlowRun) -> str:
+    return f"prefect.flow-run.{run.id}"
