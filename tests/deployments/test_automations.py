@@ -26,6 +26,8 @@ from vlfilter.llm.types import Request
 
 pytestmark = [pytest.mark.operations, pytest.mark.timeout(600)]
 
+STRANGE = "somebody-elses"
+
 
 @pytest.fixture(scope="module")
 def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
@@ -46,12 +48,13 @@ def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
         list(apply_automations(client, "process", alerts=None))
         operator = Operator(server.url, folder)
         operator.deploy("score-shards", "main", "cpu", "flows.score_shards.score_shards")
+        operator.deploy(STRANGE, "main", "cpu", "strange.flow")
         yield operator
 
 
-def start(operator: Operator, *tags: str) -> str:
+def start(operator: Operator, *tags: str, flow_name: str = "score-shards") -> str:
     """A run of the deployment that no worker takes."""
-    deployment = operator.ask("GET", "/deployments/name/score-shards/main")["id"]
+    deployment = operator.ask("GET", f"/deployments/name/{flow_name}/main")["id"]
     body = {"tags": ["vlfilter", *tags], "state": {"type": "SCHEDULED"}}
     return str(operator.ask("POST", f"/deployments/{deployment}/create_flow_run", body)["id"])
 
@@ -100,9 +103,9 @@ def test_a_silent_run_has_crashed_and_starts_again_a_few_times(operator: Operato
 
 
 def test_runs_that_others_start_again_or_own_are_left_alone(operator: Operator) -> None:
-    part, strange = start(operator), start(operator, "restart")
+    part, strange = start(operator), start(operator, "restart", flow_name=STRANGE)
     beat_once(operator, part)
-    beat_once(operator, strange, "a flow of somebody else")
+    beat_once(operator, strange, STRANGE)
     until(lambda: operator.read(part)["state_type"] == "CRASHED", "crashed")
     witness = start(operator, "restart")
     beat_once(operator, witness)
