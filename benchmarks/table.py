@@ -13,6 +13,7 @@ BENCHMARKS = (
     "clip_score",
     "unifilter",
     "data_path",
+    "feeding",
     "gpu",
     "mlm_filter",
     "plan_shards",

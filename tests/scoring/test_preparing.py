@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import os
 import pickle
+import time
 import weakref
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import pytest
 from tests.helpers import jpeg, make_tar, pair
 from tests.reward_models import fixture_folder
 from tests.scoring import mlm_models, test_unifilter
-from tests.scoring.telling import Telling
+from tests.scoring.telling import Noting, Telling
 from tests.toy import NAME, ToyScorer
 from vlfilter.data.decode import Limits
 from vlfilter.data.reader import ShardReader
@@ -74,7 +76,7 @@ def test_a_process_prepares_what_a_thread_does(
     preparer = scorer.preparer()
     assert preparer is not None
     samples = raw(tar(tmp_path, CAPTIONS))
-    there = PrepareProcesses([preparer], 1, Limits())(samples)
+    there = PrepareProcesses([preparer], 1, Limits()).turn()(samples)
     here = EngineSettings().prepare([scorer])(samples)
     assert [(one.key, one.uid, one.size) for one in there] == [(one.key, one.uid, one.size) for one in here]
     for one, other in zip(there, here, strict=True):
@@ -91,7 +93,7 @@ def test_no_torch_is_loaded_in_a_process(hf_folder: Path, tmp_path: Path) -> Non
     scorer.load()
     processes = PrepareProcesses([Telling(scorer.preparer())], 2, Limits())
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(processes, [raw(tar(tmp_path, CAPTIONS))] * 8))
+        found = list(pool.map(processes.turn(), [raw(tar(tmp_path, CAPTIONS))] * 8))
     told = [one.inputs[0].payload for chunk in found for one in chunk if isinstance(one.inputs[0], Prepared)]
     assert {torch for torch, _ in told} == {False}
     pids = {pid for _, pid in told}
@@ -108,8 +110,32 @@ def test_a_process_that_dies_costs_one_try(hf_folder: Path, tmp_path: Path) -> N
     processes = PrepareProcesses([Telling(scorer.preparer())], 1, Limits())
     bad, good = raw(tar(tmp_path, ["fine", "die"])), raw(tar(tmp_path, ["fine"]))
     with pytest.raises(ServerError, match=r"samples '000' to 'lonely' \(exit status -9\): was there too little memory"):
-        processes(bad)
-    assert isinstance(processes(good)[0].inputs[0], Prepared)
+        processes.turn()(bad)
+    assert isinstance(processes.turn()(good)[0].inputs[0], Prepared)
+
+
+def test_the_shard_that_began_first_comes_first(tmp_path: Path) -> None:
+    """Or shards begun together would all feed the model late, and all end at once."""
+    (tmp_path / "hold").touch()
+    processes = PrepareProcesses([Noting(tmp_path)], 1, Limits())
+    older, newer = processes.turn(), processes.turn()
+    calls = [(newer, "at once"), (newer, "newer, asked first"), (older, "older"), (newer, "newer")]
+    with ThreadPoolExecutor(len(calls)) as pool:
+        for waiting, (prepare, caption) in enumerate(calls):
+            chunk = raw(make_tar(tmp_path / f"{waiting}.tar", [("000", pair("000", caption))]))
+            pool.submit(prepare, chunk)
+            until(lambda waiting=waiting: len(processes._waiting) == waiting)
+        until((tmp_path / "log").exists)
+        (tmp_path / "hold").unlink()
+    expected = ["at once", "older", "newer, asked first", "newer"]
+    assert (tmp_path / "log").read_text().splitlines() == expected
+
+
+def until(met: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_tables_are_the_same_and_processes_are_kept(tmp_path: Path) -> None:

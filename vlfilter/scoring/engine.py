@@ -51,7 +51,10 @@ class EngineSettings:
     processes: PrepareProcesses | None = None
 
     def prepare(self, scorers: Sequence[Scorer]) -> Prepare:
-        return self.processes or partial(prepare_chunk, scorers=scorers, limits=self.limits)
+        """For one shard."""
+        if self.processes:
+            return self.processes.turn()
+        return partial(prepare_chunk, scorers=scorers, limits=self.limits)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,21 +6,25 @@ One thread of this process waits for each.
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import os
 import queue
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 
 from vlfilter.data.decode import Limits
 from vlfilter.data.samples import RawSample
 from vlfilter.errors import ServerError, VlfilterError
 from vlfilter.scoring.base import Preparer
 from vlfilter.scoring.parcels import pack, receive, send
-from vlfilter.scoring.pipeline import PreparedSample, prepare_chunk
+from vlfilter.scoring.pipeline import Prepare, PreparedSample, prepare_chunk
 
 GRACE_S = 2.0
 # One thread each: there are as many processes as cores to use.
@@ -28,7 +32,7 @@ QUIET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TOKENIZERS_PARALL
 
 
 class PrepareProcesses:
-    """At most `count` processes, started as they are needed; called in several threads at a time.
+    """At most `count` processes, started as they are needed, for all shards that are under way.
 
     They end with this process, or when nobody holds them any more. One that dies is replaced. Raises `VlfilterError`
     for a preparer that cannot be pickled.
@@ -43,13 +47,21 @@ class PrepareProcesses:
                 f"{names} cannot prepare in processes, as its preparer cannot be pickled ({error}): "
                 "use prepare_in threads."
             ) from error
-        self._free: queue.LifoQueue[_Process | None] = queue.LifoQueue()
-        for _ in range(count):
-            self._free.put(None)
+        self._lock = threading.Lock()
+        self._idle: list[_Process | None] = [None] * count
+        self._waiting: list[tuple[int, int, queue.SimpleQueue[_Process | None]]] = []  # a heap
+        self._turns, self._calls = itertools.count(), itertools.count()
 
-    def __call__(self, raws: Sequence[RawSample]) -> list[PreparedSample]:
-        """Raises `ServerError`, after which another try makes sense, when a process dies over its samples."""
-        process = self._free.get()
+    def turn(self) -> Prepare:
+        """For one shard; may be called in several threads at a time. Who has an older turn comes first, so that of
+        shards begun together one feeds the model at once, and another while that one ends.
+
+        Raises `ServerError`, after which another try makes sense, when a process dies over its samples.
+        """
+        return partial(self._prepare, next(self._turns))
+
+    def _prepare(self, turn: int, raws: Sequence[RawSample]) -> list[PreparedSample]:
+        process = self._take(turn)
         try:
             process = process or _Process(self._setup)
             return process.ask(raws)
@@ -60,7 +72,23 @@ class PrepareProcesses:
                 f"(exit status {ended and ended.end()}): was there too little memory? Fewer `workers` need less."
             ) from error
         finally:
-            self._free.put(process)
+            self._give(process)
+
+    def _take(self, turn: int) -> _Process | None:
+        """A free process, or None where one may be started."""
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+            mine: queue.SimpleQueue[_Process | None] = queue.SimpleQueue()
+            heapq.heappush(self._waiting, (turn, next(self._calls), mine))
+        return mine.get()
+
+    def _give(self, process: _Process | None) -> None:
+        with self._lock:
+            if self._waiting:
+                heapq.heappop(self._waiting)[-1].put(process)
+            else:
+                self._idle.append(process)
 
 
 class _Process:
