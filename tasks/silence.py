@@ -8,13 +8,12 @@ by which it would have. So whoever depends on a run asks again, later.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter, EventResourceFilter
-from prefect.types import DateTime
 
 HEARTBEATS = timedelta(minutes=7)  # two at Prefect's own pace of three minutes, and then some
 CLOCKS = timedelta(days=1)  # a run's clock may be ahead
@@ -29,7 +28,7 @@ def time_to_begin(pool_type: str | None) -> timedelta:
 
 def silent(client: SyncPrefectClient, runs: Sequence[FlowRun]) -> list[FlowRun]:
     """Those of `runs` that took up their state long ago and sent no heartbeat since; one question for all."""
-    now = DateTime.now("UTC")
+    now = _server_time(client)
     pools = {pool.name: pool.type for pool in client.read_work_pools()}
     overdue = []
     for run in runs:
@@ -42,15 +41,19 @@ def silent(client: SyncPrefectClient, runs: Sequence[FlowRun]) -> list[FlowRun]:
     return [run for run in overdue if _resource(run) not in heard]
 
 
-def _heard(client: SyncPrefectClient, runs: Sequence[FlowRun], now: DateTime) -> set[str]:
+def _server_time(client: SyncPrefectClient) -> datetime:
+    """By which states are dated; this machine's own clock may have jumped."""
+    answer = client.request("GET", "/admin/version")
+    answer.raise_for_status()
+    return parsedate_to_datetime(answer.headers["date"])
+
+
+def _heard(client: SyncPrefectClient, runs: Sequence[FlowRun], now: datetime) -> set[str]:
     """Those that sent a heartbeat lately, as resources."""
-    wanted = EventFilter(
-        event=EventNameFilter(name=["prefect.flow-run.heartbeat"]),
-        resource=EventResourceFilter(id=[_resource(run) for run in runs]),
-        occurred=EventOccurredFilter(since=now - HEARTBEATS, until=now + CLOCKS),
-    )
+    lately = {"since": (now - HEARTBEATS).isoformat(), "until": (now + CLOCKS).isoformat()}
+    beats = {"event": {"name": ["prefect.flow-run.heartbeat"]}, "occurred": lately}
+    body = {"filter": {**beats, "resource": {"id": [_resource(run) for run in runs]}}}
     path: Any = "/events/count-by/{countable}"
-    body = {"filter": wanted.model_dump(mode="json", exclude_unset=True)}
     found = client.request("POST", path, path_params={"countable": "resource"}, json=body)
     found.raise_for_status()
     return {one["value"] for one in found.json()}
