@@ -11,12 +11,17 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import UUID
 
+import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import s3fs
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from tasks.silence import silent
 from tests.faults.s3_proxy import S3Proxy, every_tenth
 from tests.helpers import pairs, tar_bytes
 from tests.operations import FINAL, ROOT, Operator, Program, Run, descendants, kill
@@ -32,6 +37,7 @@ pytestmark = [
 SHARDS, SAMPLES, GROUP, SEED = 200, 5, 10, 20261127
 BUCKET = "storm"
 BY_ITSELF = 40.0  # seconds in which the server may start a crashed run again; then somebody presses Retry
+LOOK = 60.0  # seconds between two looks of somebody at `vlfilter doctor`
 PATIENCE = 2400.0  # some 5 minutes on two idle cores
 # Each kind of blow as often as it is listed here, twenty in all. `host` takes a worker with all it has started, which
 # nobody is left to report, `beginning host` one whose run has not begun; `run` takes only the process of a group's run,
@@ -154,6 +160,7 @@ def test_twenty_kills(tmp_path: Path) -> None:
 
         retries, ended = 0, None
         deadline = time.monotonic() + PATIENCE
+        looked = time.monotonic()
         while True:
             done = here.look()
             if blows and done >= moments[0]:
@@ -172,6 +179,11 @@ def test_twenty_kills(tmp_path: Path) -> None:
             elif time.monotonic() > ended + BY_ITSELF:
                 retries, ended = retries + 1, None
                 here.operator.retry(parent)
+            if time.monotonic() > looked + LOOK:
+                looked = time.monotonic()
+                if is_silent(here.operator, parent):  # then the server was killed over it, and nobody else will tell
+                    print(f"{done} tables: the parent is silent, and is set to Crashed", flush=True)
+                    here.operator.set_state(parent, type="CRASHED", message="vlfilter doctor says so")
             if time.monotonic() > deadline:
                 still = [f"{run['name']}: {run['state']}" for run in here.open_runs()]
                 pytest.fail(f"{done} tables, {len(blows)} blows left, the parent {run['state']['name']}; {still}")
@@ -190,6 +202,15 @@ def deploy(operator: Operator) -> None:
     environment = {"PREFECT_API_URL": operator.url}
     program = Program([sys.executable, "-m", "deployments.apply"], operator.folder, environment, cwd=ROOT)
     assert program.process.wait(180) == 0, program.log.read_text()[-2000:]
+
+
+def is_silent(operator: Operator, run: str) -> bool:
+    """Whether `vlfilter doctor` would name it."""
+    with temporary_settings({PREFECT_API_URL: operator.url}), get_client(sync_client=True) as client:
+        try:
+            return bool(silent(client, [client.read_flow_run(UUID(run))]))
+        except httpx.HTTPError:  # its database has just been restarted: the next look
+            return False
 
 
 def were_found_dead(operator: Operator, *messages: str) -> bool:
