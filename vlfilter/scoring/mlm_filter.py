@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from vlfilter.data.samples import ImageText, Interleaved
@@ -15,14 +15,13 @@ from vlfilter.models.digests import model_digest
 from vlfilter.models.folders import hub_file, local_folder, model_folder, read_json
 from vlfilter.models.locate import VisionSource, VisionWeights, check_vlm_folder, vision_source
 from vlfilter.models.preprocess import ImageSettings
-from vlfilter.models.quantize import check_quantize
 from vlfilter.scoring.base import Prepared, ScorerSettings, one_pair
 from vlfilter.scoring.mlm_filter_columns import expected_columns, greedy_columns, score_columns
+from vlfilter.scoring.mlm_filter_options import WHERE_ONLY, read_mlm_filter_options
 from vlfilter.scoring.mlm_filter_prepare import MlmFilterPreparer, Payload
 from vlfilter.scoring.mlm_filter_prompts import METRICS, read_metrics
 from vlfilter.scoring.mlm_filter_text import Asker, caption_room
 from vlfilter.scoring.numbers import NumberTree, space_token
-from vlfilter.scoring.options import COMPAT, DTYPES, choose, read_options
 
 if TYPE_CHECKING:
     from vlfilter.models.checkpoints import LoadedVlm, OpenedVlm
@@ -37,43 +36,6 @@ DEFAULT_CONTEXT = 4096
 _Columns = Callable[[], dict[str, Sequence[Any]]]
 
 
-@dataclass(frozen=True, slots=True)
-class MlmFilterOptions:
-    """`metric` is `all`, one name, or several joined by commas.
-
-    `answer` is `expected` (the expectation over 0 to 100 from the model's own probabilities), `greedy` (the number it
-    would write), or `auto`: greedy with compat, else expected. `template` and `prompt` (version `1` or `2` of the
-    question) follow the checkpoint when `auto`; template `original-auto` follows its name, as the published scripts
-    do. `image_mode` is `processor` (the tower's
-    own, as the published scoring), `pad` (as the published training), or `squash`; `space` is `published` (a blank
-    before the answer) or `trained` (none where the training had none: Qwen's). Both are `auto`: as the checkpoint says
-    that it was trained (`mm_image_mode` and `mm_conversation_template` in config.json, our additions), else as
-    published. `model_base` names the language model of a projector-only checkpoint, `quantize` is `8bit` or `4bit`
-    (needs bitsandbytes).
-
-    `backend` is `transformers` (in this process) or `vllm`: the running server at `base_url`, which serves the same
-    checkpoint under its path, its folder's name, or `served_model`; at most `in_flight` requests wait there at a time.
-    """
-
-    metric: str = "all"
-    answer: str = "auto"
-    template: str = "auto"
-    prompt: str = "auto"
-    image_mode: str = "auto"
-    space: str = "auto"
-    caption_max_tokens: int = 1024
-    model_base: str = ""
-    quantize: str = "none"
-    vision: str = "auto"
-    backend: str = "transformers"
-    base_url: str = ""
-    served_model: str = ""
-    in_flight: int = 64
-
-
-WHERE_ONLY = ("base_url", "served_model", "in_flight")  # options that change no score
-
-
 class MlmFilter:
     """Scores `ImageText` content. All metrics share one pass over the image and the caption.
 
@@ -86,20 +48,7 @@ class MlmFilter:
 
     def __init__(self, settings: ScorerSettings):
         self.settings = settings
-        options = read_options(MlmFilterOptions, settings.options, self.name)
-        choose(self.name, "option answer", options.answer, ("auto", "expected", "greedy"))
-        choose(self.name, "option template", options.template, ("auto", "original-auto", *TEMPLATES))
-        choose(self.name, "option prompt", options.prompt, ("auto", "1", "2"))
-        choose(self.name, "option image_mode", options.image_mode, ("auto", "processor", "pad", "squash"))
-        choose(self.name, "option space", options.space, ("auto", "published", "trained"))
-        choose(self.name, "option quantize", options.quantize, ("none", "8bit", "4bit"))
-        choose(self.name, "option vision", options.vision, ("auto", "embedded", "hub"))
-        choose(self.name, "option backend", options.backend, ("transformers", "vllm"))
-        choose(self.name, "compat", settings.compat, COMPAT)
-        choose(self.name, "dtype", settings.dtype, DTYPES)
-        if options.quantize != "none":
-            check_quantize()
-        self.options = options
+        self.options = options = read_mlm_filter_options(settings, self.name)
         self.metrics = read_metrics(options.metric)
         self.columns = score_columns(self.metrics)
         self.original = settings.compat == "original"
@@ -109,12 +58,8 @@ class MlmFilter:
             vision_source(folder, check_vlm_folder(folder, "lm", self._base), self._vision)
         self._loaded: LoadedVlm | None = None
         self._server: VllmBackend | None = None
-        if options.backend != "vllm" and (options.base_url or options.served_model):
-            raise VlfilterError(f"{self.name}: a server's address or model name is for backend vllm: choose that too.")
         if options.backend == "vllm":
             self._client()
-            if self.original or options.quantize != "none":
-                raise VlfilterError(f"{self.name}: compat and the option quantize are for backend transformers.")
 
     @property
     def answer(self) -> str:

@@ -22,7 +22,7 @@ from vlfilter.methods.mlm_filter.steps import (
     SelectStep,
     as_value_error,
 )
-from vlfilter.scoring.mlm_filter import MlmFilterOptions
+from vlfilter.scoring.mlm_filter_options import MlmFilterOptions
 from vlfilter.scoring.mlm_filter_prompts import read_metrics
 from vlfilter.scoring.options import read_options
 from vlfilter.scoring.params import ScoreParams
