@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import tarfile
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from importlib.resources import files
@@ -68,11 +69,14 @@ def _write_shard(path: Path, number: int, samples: int) -> None:
             caption = _caption(rng)
             record = {"uid": f"{rng.getrandbits(128):032x}", "caption": caption, "width": width, "height": height,
                       "url": f"https://example.org/{key}.jpg", "key": key, "status": "success"}  # fmt: skip
-            members = ((".jpg", jpeg), (".txt", caption.encode()), (".json", json.dumps(record).encode()))
-            for extension, data in members:
-                info = tarfile.TarInfo(key + extension)
-                info.size = len(data)
-                tar.addfile(info, io.BytesIO(data))
+            add_sample(tar, key, {"jpg": jpeg, "txt": caption.encode(), "json": json.dumps(record).encode()})
+
+
+def add_sample(tar: tarfile.TarFile, key: str, members: Mapping[str, bytes]) -> None:
+    for extension, data in members.items():
+        info = tarfile.TarInfo(f"{key}.{extension}")
+        info.size = len(data)
+        tar.addfile(info, io.BytesIO(data))
 
 
 def make_shards(shards: int, samples: int = SAMPLES) -> Path:

@@ -7,7 +7,8 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -94,3 +95,11 @@ def make_tar(path: str | Path, samples: Samples, format: int = tarfile.USTAR_FOR
 def make_shards(folder: str | Path, shards: int, samples: int) -> list[Path]:
     """`folder`/00000.tar, 00001.tar, … with `samples` pairs each and keys that go on from shard to shard."""
     return [make_tar(Path(folder) / f"{i:05d}.tar", pairs(samples, i * samples)) for i in range(shards)]
+
+
+def until(met: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    """Wait for something that another thread, process or server does; fails with `what` did not happen."""
+    deadline = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < deadline, f"not {what} after {seconds:.0f} s"
+        time.sleep(0.05)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -19,6 +18,7 @@ from prefect.states import Cancelled, Completed, Pending, Running
 from deployments.automations import automations
 from tasks import silence
 from tasks.silence import LIVING, silent
+from tests.helpers import until
 from vlfilter.cli.doctor_prefect import SILENT_RUNS, check_pools, check_prefect, judge_settings, judge_version
 from vlfilter.cli.doctor_slots import check_runs, check_slots
 from vlfilter.doctor.check import Check
@@ -147,14 +147,7 @@ def test_a_heartbeat_is_a_sign_of_life(
         "id": str(uuid.uuid4()),
     }
     client.request("POST", "/events", json=[beat])
-    until(lambda: silent(client, runs) == runs[1:])
-
-
-def until(true: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.1)
+    until(lambda: silent(client, runs) == runs[1:], "heard")
 
 
 def test_the_automation_that_ends_silent_runs(client: SyncPrefectClient) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +17,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from deployments import automations
 from deployments.automations import apply_automations
 from tasks.judge import paid_judge
+from tests import helpers
 from tests.llm.vendor import VendorServer
 from tests.operations import Operator
 from tests.recovery.services import PrefectServer
@@ -75,11 +75,9 @@ def beat_once(operator: Operator, run: str, flow_name: str = "score-shards") -> 
     operator.ask("POST", "/events", [event])
 
 
-def until(met: Callable[[], bool], what: str, seconds: float = 240) -> None:
-    deadline = time.monotonic() + seconds
-    while not met():
-        assert time.monotonic() < deadline, f"not {what}"
-        time.sleep(0.3)
+def until(met: Callable[[], bool], what: str) -> None:
+    """The server looks every few seconds, and a silence must be over first."""
+    helpers.until(met, what, seconds=240)
 
 
 def states(operator: Operator, run: str) -> list[str]:

@@ -38,7 +38,7 @@ SHARDS, SAMPLES, GROUP, SEED = 200, 5, 10, 20261127
 BUCKET = "storm"
 BY_ITSELF = 40.0  # seconds in which the server may start a crashed run again; then somebody presses Retry
 LOOK = 60.0  # seconds between two looks of somebody at `vlfilter doctor`
-PATIENCE = 2400.0  # some 5 minutes on two idle cores
+PATIENCE = 2400.0  # some 10 minutes on two idle cores
 # Each kind of blow as often as it is listed here, twenty in all. `host` takes a worker with all it has started, which
 # nobody is left to report, `beginning host` one whose run has not begun; `run` takes only the process of a group's run,
 # which its worker reports.

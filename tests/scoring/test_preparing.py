@@ -5,9 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import pickle
-import time
 import weakref
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from tests.helpers import jpeg, make_tar, pair
+from tests.helpers import jpeg, make_tar, pair, until
 from tests.reward_models import fixture_folder
 from tests.scoring import mlm_models, test_unifilter
 from tests.scoring.telling import Noting, Telling
@@ -124,18 +122,11 @@ def test_the_shard_that_began_first_comes_first(tmp_path: Path) -> None:
         for waiting, (prepare, caption) in enumerate(calls):
             chunk = raw(make_tar(tmp_path / f"{waiting}.tar", [("000", pair("000", caption))]))
             pool.submit(prepare, chunk)
-            until(lambda waiting=waiting: len(processes._waiting) == waiting)
-        until((tmp_path / "log").exists)
+            until(lambda waiting=waiting: len(processes._waiting) == waiting, "waiting")
+        until((tmp_path / "log").exists, "begun")
         (tmp_path / "hold").unlink()
     expected = ["at once", "older", "newer, asked first", "newer"]
     assert (tmp_path / "log").read_text().splitlines() == expected
-
-
-def until(met: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not met():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_tables_are_the_same_and_processes_are_kept(tmp_path: Path) -> None:
